@@ -1,0 +1,256 @@
+"""Files that are either whole or not there, and runs that are found again by what made them.
+
+A run directory is finished when its `manifest.json` is in place; that file is written last, and
+moved into place in one step. Whatever has no manifest is taken for nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from kdrec.errors import KdrecError
+
+log = logging.getLogger(__name__)
+
+SCHEMA = 1
+MANIFEST = "manifest.json"
+RUN_PATTERNS = ("runs/*/*/manifest.json", "sweeps/*/*/*/manifest.json")
+
+Json = Mapping[str, Any]
+
+
+def canonical(value: object) -> str:
+    """JSON with sorted keys and no spaces: the same text for the same value."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def digest(value: object) -> str:
+    """sha256 of the canonical JSON of `value`, in hex."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """sha256 of a file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _explain(error: OSError, path: Path) -> KdrecError:
+    return KdrecError(
+        f"Cannot write {path}: {error.strerror or error}.",
+        "Free some space, or choose another folder with output_dir=... or data_dir=...",
+    )
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` that becomes `path` when the block ends well.
+
+    Raises:
+        KdrecError: If the file cannot be written (full disk, read-only folder).
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        os.close(handle)
+    except OSError as error:
+        raise _explain(error, path) from error
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        temporary.replace(path)
+    except OSError as error:
+        raise _explain(error, path) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_dir(path: Path) -> Iterator[Path]:
+    """A temporary folder beside `path` that becomes `path` when the block ends well.
+
+    A folder that already stands at `path` is replaced.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+    except OSError as error:
+        raise _explain(error, path) from error
+    try:
+        yield temporary
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o777 & ~umask)
+        if path.exists():
+            shutil.rmtree(path)
+        temporary.replace(path)
+    except OSError as error:
+        raise _explain(error, path) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Writes indented JSON, atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(
+            json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", "utf-8"
+        )
+
+
+def read_json(path: Path) -> Any:
+    """Reads JSON.
+
+    Raises:
+        KdrecError: If the file is missing or is not JSON.
+    """
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise KdrecError(
+            f"Cannot read {path}: {error}.", "Remove its folder and run the stage again."
+        ) from error
+
+
+@contextlib.contextmanager
+def lock(path: Path, what: str) -> Iterator[None]:
+    """Holds an exclusive lock between processes for the length of the block.
+
+    Args:
+        path: The lock file; made if missing, and left in place.
+        what: What is being made, for the line that says one is waiting.
+    """
+    import fcntl  # noqa: PLC0415  (POSIX only; imported where it is needed)
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a")
+    except OSError as error:
+        raise _explain(error, path) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.info("Waiting for another process that makes %s.", what)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(file, fcntl.LOCK_UN)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A finished run: its folder and its manifest."""
+
+    folder: Path
+    manifest: Json
+
+    @property
+    def identity(self) -> str:
+        """What determined the result, as a digest."""
+        return str(self.manifest["identity"])
+
+    def file(self, name: str) -> Path:
+        """The path of an artefact, after its sha256 has been checked.
+
+        Raises:
+            KdrecError: If the file is missing or its bytes are not those that were written.
+        """
+        path = self.folder / name
+        expected = self.manifest["artifacts"].get(name)
+        if expected is None:
+            raise KdrecError(f"The run {self.folder} has no artefact {name}.")
+        if not path.is_file():
+            raise KdrecError(
+                f"{path} is missing, though the run is marked as finished.",
+                "Remove that folder, or run the command again with force=true.",
+            )
+        if (actual := sha256_file(path)) != expected:
+            raise KdrecError(
+                f"{path} is damaged: sha256 is {actual[:12]}..., {expected[:12]}... was written.",
+                "Remove that folder, or run the command again with force=true.",
+            )
+        return path
+
+
+def finished_runs(output_dir: Path) -> Iterator[Run]:
+    """All finished runs below `output_dir`; an unreadable manifest is named in a warning."""
+    for pattern in RUN_PATTERNS:
+        for path in sorted(output_dir.glob(pattern)):
+            try:
+                manifest = json.loads(path.read_text("utf-8"))
+                if manifest["schema"] != SCHEMA:
+                    log.warning(
+                        "%s has schema %s, not %d; left out.", path, manifest["schema"], SCHEMA
+                    )
+                    continue
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                log.warning("%s cannot be read (%s); left out.", path, error)
+                continue
+            yield Run(path.parent, manifest)
+
+
+def find_run(output_dir: Path, identity: str, *, evaluation: str | None = None) -> Run | None:
+    """The newest finished run of this identity, or None.
+
+    Args:
+        output_dir: Where `runs/` and `sweeps/` are.
+        identity: The digest to look for.
+        evaluation: If given, the run must have been evaluated in this way too.
+    """
+    found = [
+        run
+        for run in finished_runs(output_dir)
+        if run.identity == identity
+        and (evaluation is None or run.manifest.get("evaluation") == evaluation)
+    ]
+    return max(found, key=lambda run: str(run.manifest["finished"]), default=None)
+
+
+def new_run_folder(output_dir: Path, command: str, identity: str) -> Path:
+    """Makes `<output_dir>/runs/<date>/<time>_<command>_<id8>/`, never one that exists."""
+    now = datetime.now().astimezone()
+    base = output_dir / "runs" / f"{now:%Y-%m-%d}"
+    name = f"{now:%H-%M-%S}_{command}_{identity[:8]}"
+    for attempt in range(1000):
+        folder = base / (f"{name}_{attempt}" if attempt else name)
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise _explain(error, folder) from error
+        return folder
+    raise KdrecError(f"{base} has a thousand runs named {name}.", "Choose another output_dir.")
+
+
+def write_manifest(folder: Path, manifest: Json) -> Run:
+    """Hashes every file in the folder, adds the hashes and marks the run as finished."""
+    artifacts = {
+        str(path.relative_to(folder)): sha256_file(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+        and path.name != MANIFEST
+        and path.suffix != ".log"
+        and not str(path.relative_to(folder)).startswith(".")
+    }
+    whole = {"schema": SCHEMA, **manifest, "artifacts": artifacts}
+    write_json(folder / MANIFEST, whole)
+    return Run(folder, whole)
