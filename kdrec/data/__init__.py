@@ -1,0 +1,1 @@
+"""Interactions, data sets, splits, negatives and groups."""

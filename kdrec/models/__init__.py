@@ -1,0 +1,1 @@
+"""Recommenders: anything that scores items for users."""

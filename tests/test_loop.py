@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from kdrec.data.interactions import Interactions, Split
+from kdrec.data.sampling import NegativeSampler
+from kdrec.errors import KdrecError, UsageError
+from kdrec.methods.base import Distiller, Teacher
+from kdrec.methods.unkd import UnKD
+from kdrec.models.base import Batch, Vectors, frozen
+from kdrec.models.bprmf import BPRMF
+from kdrec.seeding import torch_stream
+from kdrec.training.loop import FitResult, batches, fit
+from kdrec.training.stopping import EarlyStopping
+from tests.worlds import blocks
+
+CPU = torch.device("cpu")
+OPTIONS = {
+    "name": "test", "lr": 0.02, "l2": 1e-3, "batch_size": 64, "epochs": 30, "eval_every": 2,
+    "patience": 30, "cutoff": 5, "weight": 0.5, "seed": 0, "eval_batch_size": 16, "device": CPU,
+}  # fmt: skip
+
+
+def student(split: Split, dim: int = 4, seed: int = 0) -> BPRMF:
+    return BPRMF(split.train, dim=dim, generator=torch_stream(seed, "init"))
+
+
+def train(
+    model: BPRMF, split: Split, distiller: Distiller | None = None, **options: object
+) -> FitResult:
+    return fit(model, distiller, split, **{**OPTIONS, **options})  # type: ignore[arg-type]
+
+
+class Push(Distiller):
+    """A distiller with one parameter, that wants the student's item vectors to be at it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.centre = torch.nn.Parameter(torch.ones(4))
+        self.epochs: list[int] = []
+
+    def begin_epoch(self, epoch: int, generator: torch.Generator) -> None:
+        self.epochs.append(epoch)
+
+    def loss(self, batch: Batch, vectors: Vectors) -> torch.Tensor:
+        return (vectors.items - self.centre).square().mean()
+
+
+def test_an_epoch_shows_every_pair_once_with_a_negative() -> None:
+    split = blocks()
+    sampler = NegativeSampler(split.train, device=CPU)
+    epoch = batches(split.train, sampler, 64, torch_stream(0, "pairs"), CPU)
+    first, second = list(epoch()), list(epoch())
+    keys = [
+        torch.cat([one.users * split.n_items + one.positives for one in shown]).numpy()
+        for shown in (first, second)
+    ]
+    assert all((np.sort(each) == split.train.keys()).all() for each in keys)
+    assert (keys[0] != keys[1]).any()
+    assert [one.step for one in first] == list(range(first[0].n_steps))
+    negative = torch.cat([one.users * split.n_items + one.negatives for one in first]).numpy()
+    assert not np.isin(negative, split.train.keys()).any()
+
+
+def test_the_best_epoch_is_kept_and_patience_ends_training() -> None:
+    model = torch.nn.Linear(1, 1, bias=False)
+    stopping = EarlyStopping(patience=10)
+    stops = []
+    for epoch, value in ((5, 0.3), (10, 0.5), (15, 0.5), (20, 0.4)):
+        model.weight.data.fill_(epoch)
+        stops.append(stopping.update(value, epoch, model))
+    assert stops == [False, False, False, True]
+    stopping.restore(model)
+    assert (stopping.best_epoch, float(model.weight.detach())) == (10, 10.0)
+
+
+def test_training_learns_and_ends_at_its_best_epoch() -> None:
+    split = blocks()
+    model = student(split)
+    result = train(model, split)
+    assert result.best_value > 3 * result.history[0]["ndcg@5"]
+    assert result.best_value == max(row["ndcg@5"] for row in result.history)
+    assert [row["epoch"] for row in result.history] == list(range(2, 31, 2))
+
+
+def test_the_same_seed_trains_the_same_bytes_and_another_does_not() -> None:
+    tables = []
+    for seed in (0, 0, 1):
+        model = student(blocks())
+        train(model, blocks(), seed=seed)
+        tables.append(model.item_table.detach())
+    assert torch.equal(tables[0], tables[1])
+    assert not torch.equal(tables[0], tables[2])
+
+
+def test_parameters_of_the_distiller_are_trained_and_its_epochs_begin() -> None:
+    distiller = Push()
+    result = train(student(blocks()), blocks(), distiller, epochs=6)
+    assert distiller.epochs == [1, 2, 3, 4, 5, 6]
+    assert not torch.equal(distiller.centre.detach(), torch.ones(4))
+    assert all(row["gradient_ratio"] > 0 for row in result.history)
+
+
+def test_weight_zero_trains_what_no_distiller_trains() -> None:
+    with_, without = student(blocks()), student(blocks())
+    train(with_, blocks(), Push(), weight=0.0)
+    train(without, blocks())
+    assert torch.allclose(with_.item_table, without.item_table)
+
+
+def test_a_student_with_unkd_beats_the_student_alone_in_a_world_without_noise() -> None:
+    """The teacher knows the blocks; the student has seen a third of their pairs."""
+    whole = blocks(users=60, items=80, n_blocks=4)
+    keep = np.random.default_rng(0).random(len(whole.train)) < 0.3
+    few = Interactions.from_pairs(
+        whole.train.users[keep], whole.train.items[keep], n_users=60, n_items=80
+    )
+    split = Split(few, whole.valid, whole.test)
+    teacher = student(whole, dim=16)
+    train(teacher, whole)
+    method = UnKD(
+        split.train, Teacher(frozen(teacher), None), n_groups=2, grouping="popularity", n_pairs=10,
+        mu=10.0, pool=1000, norm="paper", swap_defect=False, seed=0, batch_size=16, device=CPU,
+    )  # fmt: skip
+    before = frozen(teacher).scores(torch.arange(60)).clone()
+    distilled, alone = train(student(split), split, method), train(student(split), split)
+    assert distilled.best_value > alone.best_value + 0.02
+    assert torch.equal(before, frozen(teacher).scores(torch.arange(60)))
+
+
+def test_a_loss_that_explodes_stops_with_epoch_and_the_likely_setting() -> None:
+    with pytest.raises(KdrecError, match=r"not finite in epoch \d+") as error:
+        train(student(blocks()), blocks(), lr=1e30)
+    assert "lr=1e+30" in error.value.hint
+
+
+def test_a_split_without_validation_is_refused() -> None:
+    split = blocks()
+    nothing = Interactions.from_pairs(
+        np.array([], dtype=np.int64), np.array([], dtype=np.int64),
+        n_users=split.n_users, n_items=split.n_items,
+    )  # fmt: skip
+    with pytest.raises(KdrecError, match="no validation"):
+        train(student(split), Split(split.train, nothing, split.test))
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("lr", 0.0), ("lr", float("nan")), ("l2", -1.0), ("batch_size", 0), ("epochs", 0),
+     ("eval_every", 0), ("patience", 0), ("weight", -0.1)],
+)  # fmt: skip
+def test_options_out_of_range_are_refused(option: str, value: float) -> None:
+    with pytest.raises(UsageError, match=option):
+        train(student(blocks()), blocks(), **{option: value})
