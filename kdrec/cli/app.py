@@ -1,0 +1,158 @@
+"""The commands."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kdrec import __version__
+from kdrec.cli import confdir, listing, manual
+from kdrec.cli.guard import guard, say
+from kdrec.errors import UsageError
+
+FORWARDED = tuple(manual.PAGES)
+"""The commands that take overrides."""
+
+app = typer.Typer(
+    name="kdrec",
+    help=manual.PROGRAM,
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Json = Annotated[bool, typer.Option("--json", help="Print results as JSON.")]
+
+
+def _version(value: bool) -> None:  # noqa: FBT001  (Typer's form of a callback)
+    if value:
+        typer.echo(f"kdrec {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _program(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Holds the options before a command; the text of `--help` is the manual's."""
+
+
+def _forwarder(command: str) -> Callable[..., None]:
+    """The function of one of the commands that take overrides."""
+
+    def run(
+        ctx: typer.Context,
+        *,
+        as_json: Json = False,
+        quiet: Annotated[
+            bool, typer.Option("--quiet", "-q", help="Show warnings and errors only.")
+        ] = False,
+        verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show more.")] = False,
+        dry_run: Annotated[
+            bool,
+            typer.Option("--dry-run", help="Check everything, show the config, run nothing."),
+        ] = False,
+        debug: Debug = False,
+    ) -> None:
+        with guard(debug=debug):
+            from kdrec.cli.forward import forward  # noqa: PLC0415
+
+            forward(
+                command,
+                ctx.args,
+                dry_run=dry_run,
+                quiet=quiet,
+                verbose=verbose,
+                as_json=as_json,
+            )
+
+    return run
+
+
+for _command, _page in manual.PAGES.items():
+    app.command(
+        _command,
+        help=_page.text(),
+        options_metavar="[OPTIONS] [KEY=VALUE]...",
+        context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    )(_forwarder(_command))
+
+
+@app.command(help=manual.REPORT)
+def report(
+    *,
+    dataset: Annotated[str | None, typer.Option(help="Only runs on this data set.")] = None,
+    cutoff: Annotated[int, typer.Option(min=1, help="Length of the lists.")] = 10,
+    output_dir: Annotated[
+        Path, typer.Option(envvar="KDREC_OUTPUT_DIR", help="Where the runs lie.")
+    ] = Path("outputs"),
+    out: Annotated[
+        Path | None, typer.Option(help="Where to write. [default: OUTPUT_DIR/reports]")
+    ] = None,
+    as_json: Json = False,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
+    n_boot: Annotated[int, typer.Option(min=1, help="Bootstrap samples.")] = 1000,
+    debug: Debug = False,
+) -> None:
+    """Prints and writes the tables of the finished runs."""
+    with guard(debug=debug):
+        from kdrec.report import build  # noqa: PLC0415  (imports pandas)
+
+        made = build(output_dir, dataset=dataset, cutoff=cutoff, out=out, seed=seed, n_boot=n_boot)
+        if as_json:
+            content = made.as_json()
+            typer.echo(content if isinstance(content, str) else json.dumps(content, indent=2))
+        else:
+            from rich.console import Console  # noqa: PLC0415
+
+            made.show(Console())
+        for path in made.write(out or output_dir / "reports"):
+            say(f"wrote {path}")
+
+
+@app.command("list", help=manual.LIST)
+def show(
+    *,
+    kind: Annotated[
+        str | None, typer.Argument(metavar=f"[{'|'.join(listing.KINDS)}]", show_default=False)
+    ] = None,
+    config_dir: Annotated[
+        Path | None, typer.Option("--config-dir", "-cd", help="Your own config files, too.")
+    ] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Shows what there is to choose from."""
+    with guard(debug=debug):
+        if kind is not None and kind not in listing.KINDS:
+            from kdrec.cli.values import did_you_mean  # noqa: PLC0415
+
+            raise UsageError(
+                f"There is no list of {kind!r}.",
+                did_you_mean(kind, list(listing.KINDS), "There are"),
+            )
+        folders = confdir.user_folders(None, str(config_dir) if config_dir else None)
+        found = {
+            name: listing.entries(name, folders)
+            for name in ([kind] if kind is not None else listing.KINDS)
+        }
+        if as_json:
+            typer.echo(json.dumps(found[kind] if kind is not None else found, indent=2))
+        elif kind is not None:
+            typer.echo(listing.text(kind, found[kind]))
+        else:
+            blocks = [
+                f"{name}\n{listing.text(name, rows, indent='  ')}" for name, rows in found.items()
+            ]
+            typer.echo("\n\n".join(blocks))

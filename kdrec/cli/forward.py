@@ -1,0 +1,196 @@
+"""Hands a command line to Hydra.
+
+What Hydra's own decorator does (multirun, sweepers, launchers, `--cfg`, `--info`, logging, run
+directories) stays Hydra's: the command line is checked, its flags are put in front, and
+`hydra.main` is called with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kdrec.cli import confdir
+from kdrec.cli.guard import say
+from kdrec.cli.line import Line
+from kdrec.errors import KdrecError, UsageError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from kdrec.cli.overrides import Checked, Checker
+
+
+class Job:
+    """The task that Hydra runs: checks the job's config, then runs the stage.
+
+    Pickled by the name of its command, so that a worker process of a launcher makes it anew, and
+    with it what Hydra must know there. In a single run it keeps the stage's exception for
+    `forward` to raise: Hydra would print a line of its own before it.
+    """
+
+    def __init__(self, command: str) -> None:
+        confdir.register_resolvers()
+        self.command = command
+        self.error: Exception | None = None
+        self.__module__ = f"kdrec.stages.{command}"  # Hydra names the job after it
+
+    def __reduce__(self) -> tuple[type[Job], tuple[str]]:
+        return Job, (self.command,)
+
+    def __call__(self, config: DictConfig) -> float | None:
+        """Runs the stage, and returns what it is worth to a sweeper."""
+        from hydra.core.hydra_config import HydraConfig  # noqa: PLC0415
+        from hydra.types import RunMode  # noqa: PLC0415
+
+        from kdrec.cli.composed import check_config  # noqa: PLC0415
+
+        try:
+            check_config(config)
+            return stage(self.command)(config)
+        except Exception as error:
+            _keep_traceback(error)
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                raise
+            self.error = error
+            return None
+
+
+def _keep_traceback(error: Exception) -> None:
+    """Writes the traceback to the run's log file, and not to the terminal."""
+    if isinstance(error, KdrecError):
+        return
+    record = logging.LogRecord(
+        "kdrec", logging.ERROR, __file__, 0, "The run failed.", None,
+        (type(error), error, error.__traceback__),
+    )  # fmt: skip
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.handle(record)
+
+
+def stage(command: str) -> Callable[[DictConfig], float | None]:
+    """The function that does the command's work."""
+    run: Callable[[Any], float | None] = importlib.import_module(f"kdrec.stages.{command}").run
+    return run
+
+
+def forward(
+    command: str,
+    words: Sequence[str],
+    *,
+    dry_run: bool = False,
+    quiet: bool = False,
+    verbose: bool = False,
+    as_json: bool = False,
+) -> None:
+    """Checks the line, and runs Hydra with it.
+
+    Args:
+        command: Names the primary config and the stage.
+        words: The rest of the command line: overrides and Hydra's flags, in any order.
+        dry_run: Check, show the effective config, and stop.
+        quiet: Show warnings and errors only.
+        verbose: Show debug lines too.
+        as_json: Print results (or the config, if `dry_run`) as JSON.
+
+    Raises:
+        KdrecError: Something the user can mend.
+    """
+    import hydra  # noqa: PLC0415  (a third of what `--help` may cost)
+
+    line = Line.of(words)
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # its exceptions come to us
+    os.environ["KDREC_JSON"] = "1" if as_json else "0"
+    if line.runs:
+        with checking(command, line) as checker:
+            checked = checker.check(line.overrides)
+            if dry_run:
+                _show(checked, as_json=as_json)
+                return
+        from kdrec.cli import console  # noqa: PLC0415
+
+        console.install(quiet=quiet)
+        line.overrides += _verbosity(line.overrides, quiet=quiet, verbose=verbose)
+    elif "--cfg" in line.values:
+        with checking(command, line, deep=False) as checker:
+            checker.check(line.overrides)
+    confdir.register(_folders(line))
+    job = Job(command)
+    main = hydra.main(version_base="1.3", config_path=str(confdir.conf_dir()), config_name=command)
+    before = sys.argv
+    sys.argv = [before[0], *line.flags, *line.overrides]
+    try:
+        main(job)()
+    finally:
+        sys.argv = before
+    if job.error is not None:
+        raise job.error
+
+
+@contextlib.contextmanager
+def checking(command: str, line: Line, *, deep: bool = True) -> Iterator[Checker]:
+    """The checker for a command line, over the config folders that Hydra will use."""
+    from hydra._internal.hydra import Hydra  # noqa: PLC0415
+    from hydra._internal.utils import create_config_search_path  # noqa: PLC0415
+    from hydra.core.config_search_path import SearchPathQuery  # noqa: PLC0415
+    from hydra.core.global_hydra import GlobalHydra  # noqa: PLC0415
+
+    from kdrec.cli.overrides import Checker  # noqa: PLC0415
+
+    main, *more = _folders(line)
+    confdir.register([main, *more])
+    path = create_config_search_path(str(main))
+    for folder in more:
+        if not folder.is_dir():
+            raise UsageError(f"--config-dir {folder} is no folder.", "Give an existing one.")
+        path.prepend("command-line", f"file://{folder}", anchor=SearchPathQuery(provider="schema"))
+    hydra = Hydra.create_main_hydra2(task_name=command, config_search_path=path)
+    try:
+        name = line.values.get("--config-name", command)
+        yield Checker(
+            hydra.config_loader, name, f"kdrec {command}", multirun=line.multirun, deep=deep
+        )
+    finally:
+        GlobalHydra.instance().clear()
+
+
+def _folders(line: Line) -> list[Path]:
+    return confdir.user_folders(line.values.get("--config-path"), line.values.get("--config-dir"))
+
+
+def _verbosity(overrides: Sequence[str], *, quiet: bool, verbose: bool) -> list[str]:
+    """What `-q` and `-v` are to Hydra; a logging config of the user's own is left alone."""
+    given = {override.partition("=")[0] for override in overrides}
+    silenced = ("job_logging", "hydra_logging") if quiet else ()
+    found = [
+        f"hydra.{name}.handlers.console.level=WARNING"
+        for name in silenced
+        if f"hydra/{name}" not in given
+    ]
+    return [*found, "hydra.verbose=kdrec"] if verbose and "hydra.verbose" not in given else found
+
+
+def _show(checked: Checked, *, as_json: bool) -> None:
+    """Prints the config of the first job to stdout, and which jobs there are to stderr."""
+    from omegaconf import OmegaConf  # noqa: PLC0415
+
+    from kdrec.cli.composed import job_part  # noqa: PLC0415
+
+    job = job_part(checked.config)
+    if as_json:
+        sys.stdout.write(json.dumps(OmegaConf.to_container(job, resolve=True), indent=2) + "\n")
+    else:
+        sys.stdout.write(OmegaConf.to_yaml(job, resolve=True))
+    if len(checked.jobs) > 1:
+        say(f"{len(checked.jobs)} jobs (the config above is the first one's):")
+        for number, overrides in enumerate(checked.jobs):
+            say(f"  {number}: {' '.join(overrides)}")
+    say("Nothing was run (--dry-run).")

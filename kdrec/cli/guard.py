@@ -1,0 +1,87 @@
+"""From an exception to one message and an exit status.
+
+0 done, 1 the run failed, 2 wrong usage or configuration, 3 data not available, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+
+from kdrec.errors import KdrecError
+
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+
+
+def say(text: str) -> None:
+    """Writes a line to stderr."""
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
+def _error(what: str, hint: str) -> None:
+    plain = not sys.stderr.isatty() or "NO_COLOR" in os.environ
+    head = "error:" if plain else "\033[1;31merror:\033[0m"
+    lines = "\n".join(f"  {line}" for line in hint.splitlines())
+    say(f"{head} {what}" + (f"\n{lines}" if lines else ""))
+
+
+@contextlib.contextmanager
+def guard(*, debug: bool = False) -> Iterator[None]:
+    """Turns what goes wrong inside into one message on stderr and an exit status.
+
+    Args:
+        debug: Also show the traceback.
+
+    Raises:
+        SystemExit: With the status of the error.
+    """
+    try:
+        yield
+        sys.stdout.flush()
+    except SystemExit:
+        raise
+    except BrokenPipeError:
+        _mute_stdout()
+        raise SystemExit(BROKEN_PIPE) from None
+    except KeyboardInterrupt:
+        say("\ninterrupted")
+        raise SystemExit(INTERRUPTED) from None
+    except Exception as error:
+        if type(error).__name__ == "Exit" and hasattr(error, "exit_code"):  # Typer's own way out
+            raise
+        if debug:
+            traceback.print_exception(error)
+        raise SystemExit(_explain(error)) from None
+
+
+def _explain(error: Exception) -> int:
+    """Says what went wrong, and returns the exit status."""
+    if isinstance(error, KdrecError):
+        _error(error.what, error.hint)
+        return error.exit_code
+    message = " ".join(str(error).split())
+    name = type(error).__name__
+    if type(error).__module__.split(".")[0] in {"hydra", "omegaconf"}:
+        from kdrec.cli.composed import explain  # noqa: PLC0415  (Hydra is loaded by now)
+
+        wrong = explain(error)
+        _error(wrong.what, wrong.hint)
+        return wrong.exit_code
+    _error(
+        f"{name}: {message}" if message else name,
+        "This was not foreseen: run it again with --debug for the traceback, and report it.\n"
+        "A run that had begun has the traceback in its log file, too.",
+    )
+    return 1
+
+
+def _mute_stdout() -> None:
+    """Sends what is left in the buffer nowhere, so that closing it at exit cannot fail again."""
+    with contextlib.suppress(OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())

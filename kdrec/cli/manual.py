@@ -1,0 +1,211 @@
+"""What `--help` says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+PROGRAM = """\
+Distil a recommender, and see whom the compression hurts.
+
+\b
+First:      kdrec run                             the whole pipeline on the built-in data set
+Then:       kdrec list                            what there is to choose from
+            kdrec distill --help                  what can be set, with examples
+Completion: eval "$(kdrec -sc install=bash)"      also zsh; fish: kdrec -sc install=fish | source
+
+download preprocess train distill evaluate run take overrides (key=value) and all of Hydra's
+flags; what an earlier step has to make, a later one makes by itself. Results go to stdout,
+everything else to stderr.
+
+\b
+Exit status: 0 done, 1 the run failed, 2 wrong usage or configuration, 3 data not available,
+130 interrupted.
+"""
+
+FLAGS = """\
+\b
+Hydra's flags, anywhere on the line:
+  -m, --multirun       one run for each combination of the values a,b,c
+  -c, --cfg job        show the config and run nothing (also: hydra, all)
+  -p, --package KEY    only this part of it;  --resolve  with ${...} filled in
+  -cd, --config-dir D  a folder of your own config files, beside the built-in ones
+  -cn, --config-name N another primary config
+  --info [WHAT]        how the config came about (defaults, searchpath, ...)
+  --hydra-help         Hydra's own help
+"""
+
+_WHERE = {
+    "dataset=NAME": "the data set (kdrec list datasets)",
+    "dataset.path=FILE": "a local file or folder instead of the download",
+}
+_SPLIT = _WHERE | {
+    "protocol=NAME": "how it is split (kdrec list protocols)",
+    "split_seed=N": "seed of the split",
+}
+_PLACES = {
+    "data_dir=DIR": "where data lie (default: data)",
+    "output_dir=DIR": "where results land (default: outputs)",
+}
+_MACHINE = {"device=cuda": "where to compute", "force=true": "run it although it is done"}
+_TEACHER = {
+    "teacher=NAME": "the teacher's model (kdrec list models)",
+    "teacher_dim=N": "its embedding size",
+    "teacher_lr=X": "its learning rate; teacher_l2=X; teacher_seed=N; teacher_fit.epochs=N",
+}
+_STUDENT = {
+    "method=NAME": "how (kdrec list methods); none: the student from data alone",
+    "K=N": "number of popularity groups (method=unkd)",
+    "weight=X": "weight of the distillation loss",
+    "student=NAME": "the student's model (kdrec list models)",
+    "student_dim=N": "its embedding size",
+    "lr=X": "its learning rate; l2=X: weight decay; seed=N: seed of the student",
+    "fit.epochs=N": "at most so many epochs (also batch_size, patience, eval_every)",
+}
+
+
+@dataclass(frozen=True)
+class Page:
+    """The help of one command.
+
+    Args:
+        does: What it does; the first sentence stands in the list of commands.
+        keys: The most useful overrides and what they mean.
+        examples: Command lines that work, and what for.
+        results: Where results land.
+    """
+
+    does: str
+    keys: dict[str, str]
+    examples: dict[str, str]
+    results: str
+
+    def text(self) -> str:
+        """The page as Typer takes it."""
+        keys = _columns(self.keys)
+        examples = _columns(self.examples)
+        return (
+            f"{self.does}\n\n\b\nMost useful overrides:\n{keys}\n\n\b\nExamples:\n{examples}\n\n"
+            f"\b\nResults:\n  {self.results}\n\n{FLAGS}"
+        )
+
+
+def _columns(rows: dict[str, str]) -> str:
+    width = max(len(left) for left in rows)
+    return "\n".join(f"  {left:<{width}}  {right}" for left, right in rows.items())
+
+
+PAGES = {
+    "download": Page(
+        "Fetches a data set's official files, resumed and verified by checksum.",
+        _WHERE | _PLACES,
+        {
+            "kdrec download dataset=ml-100k": "fetch and verify",
+            "KDREC_MIRROR=https://host/data kdrec download dataset=ml-1m": "from a mirror",
+        },
+        "DATA_DIR/raw/<dataset>/; nothing is fetched twice.",
+    ),
+    "preprocess": Page(
+        "Filters, reindexes and splits a data set, and prints its statistics.",
+        _SPLIT
+        | {
+            "dataset.filters.min_user=N": "drop users with fewer interactions",
+            "dataset.filters.min_rating=X": "keep ratings of at least X only",
+        }
+        | _PLACES,
+        {
+            "kdrec preprocess": "the built-in data set",
+            "kdrec preprocess dataset=citeulike protocol=paper": "as in the UnKD paper",
+            "kdrec preprocess -m dataset=synthetic split_seed=0,1,2": "three splits",
+        },
+        "DATA_DIR/processed/<dataset>/<digest>/: the split, the maps of ids, the statistics.",
+    ),
+    "train": Page(
+        "Trains a teacher on a data set.",
+        {
+            "teacher=NAME": "its model (kdrec list models)",
+            "teacher_dim=N": "its embedding size",
+            "lr=X": "its learning rate; l2=X: weight decay; seed=N: seed of its training",
+            "teacher_fit.epochs=N": "at most so many epochs (also batch_size, patience)",
+            "metric=[recall,ndcg]": "what to evaluate (kdrec list metrics)",
+        }
+        | _SPLIT
+        | _MACHINE
+        | _PLACES,
+        {
+            "kdrec train teacher=lightgcn": "LightGCN on the built-in data set",
+            "kdrec train dataset=citeulike teacher=bprmf lr=0.01": "BPR-MF, CiteULike",
+            "kdrec train -m teacher=bprmf,lightgcn seed=0,1": "four teachers",
+        },
+        "OUTPUT_DIR/runs/<date>/<time>_train_<id>/ (a sweep: OUTPUT_DIR/sweeps/).",
+    ),
+    "distill": Page(
+        "Distils a teacher into a small student; trains the teacher first if there is none yet.",
+        _STUDENT
+        | {
+            "upstream=require": "fail, rather than train, where the teacher is missing",
+        }
+        | _TEACHER
+        | _SPLIT
+        | _MACHINE
+        | _PLACES,
+        {
+            "kdrec distill method=unkd K=4": "UnKD with four groups",
+            "kdrec distill method=none": "what it is compared with",
+            "kdrec distill -m method=unkd K=2,3,4 seed=0,1": "six runs",
+            "kdrec distill dataset=citeulike method=unkd lr=0.01 --dry-run": "check and show only",
+        },
+        "OUTPUT_DIR/runs/<date>/<time>_distill_<id>/ (a sweep: OUTPUT_DIR/sweeps/); kdrec report.",
+    ),
+    "evaluate": Page(
+        "Evaluates a finished run again: other metrics, cut-offs or groups, no training.",
+        {
+            "run=ID": "which run: its folder, or the first characters of its identity",
+            "metric=[recall,mrr]": "what to compute (kdrec list metrics)",
+            "evaluation.cutoffs=[10,20]": "lengths of the lists",
+            "evaluation.item_groups=N": "popularity groups that are told apart",
+            "evaluation.user_bins=N": "user groups that are told apart",
+        }
+        | _PLACES,
+        {
+            "kdrec evaluate run=3f2a evaluation.cutoffs=[5,50]": "other cut-offs",
+            "kdrec evaluate run=3f2a metric=[recall,mrr] --json": "for a program",
+        },
+        "OUTPUT_DIR/runs/<date>/<time>_evaluate_<id>/.",
+    ),
+    "run": Page(
+        "Runs the whole pipeline, from the data set to the tables.",
+        _STUDENT | _TEACHER | _SPLIT | _MACHINE | _PLACES,
+        {
+            "kdrec run": "the built-in data set, ending with the tables",
+            "kdrec run dataset=citeulike K=4 lr=0.01": "another data set",
+        },
+        "OUTPUT_DIR/runs/ and OUTPUT_DIR/reports/.",
+    ),
+}
+
+REPORT = """\
+Gathers finished runs, and prints and writes the tables.
+
+Overall; popular against unpopular items; head against tail users; the change against the
+student trained from data alone. Runs of unlike data sets or protocols never share a table.
+
+\b
+Examples:
+  kdrec report                          all finished runs
+  kdrec report --dataset citeulike      one data set
+  kdrec report --cutoff 20 --json       for a program
+
+\b
+Results:
+  stdout, and OUT (default OUTPUT_DIR/reports/) as Markdown, CSV and LaTeX.
+"""
+
+LIST = """\
+Shows what there is to choose from, with a line of what it is.
+
+\b
+Examples:
+  kdrec list                     everything
+  kdrec list methods             what method= takes
+  kdrec list datasets --json     for a program
+"""
