@@ -1,0 +1,92 @@
+"""A prepared data set on disk: parquet, and a manifest that is written last."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from pandas import DataFrame
+
+from kdrec.artifacts import atomic_dir, read_json, sha256_file, write_json
+from kdrec.data.interactions import Interactions, Split
+from kdrec.data.preprocess import Prepared
+from kdrec.errors import KdrecError
+
+SCHEMA = 1
+MANIFEST = "manifest.json"
+PARTS = ("train", "valid", "test", "unbiased")
+
+
+def save(prepared: Prepared, folder: Path) -> None:
+    """Writes the folder whole, or not at all; what stands there is replaced.
+
+    Files: `train.parquet`, `valid.parquet`, `test.parquet` and where known `unbiased.parquet`
+    (columns user, item: indices), `users.parquet` and `items.parquet` (row = index, column id),
+    `stats.json`, and last `manifest.json` with the sha256 of each.
+    """
+    with atomic_dir(folder) as temporary:
+        for part in PARTS:
+            pairs: Interactions | None = getattr(prepared.split, part)
+            if pairs is not None:
+                frame = DataFrame({"user": pairs.users, "item": pairs.items})
+                frame.to_parquet(temporary / f"{part}.parquet", index=False)
+        prepared.users.to_parquet(temporary / "users.parquet", index=False)
+        prepared.items.to_parquet(temporary / "items.parquet", index=False)
+        write_json(temporary / "stats.json", prepared.stats)
+        files = {path.name: sha256_file(path) for path in sorted(temporary.iterdir())}
+        write_json(
+            temporary / MANIFEST,
+            {"schema": SCHEMA, "digest": prepared.split.digest, "files": files},
+        )
+
+
+def exists(folder: Path) -> bool:
+    """Whether a whole data set was written there."""
+    return (folder / MANIFEST).is_file()
+
+
+def load(folder: Path) -> Prepared:
+    """Reads what `save` wrote, after checking every file.
+
+    Raises:
+        KdrecError: If there is no manifest, or a file is missing or not the one that was written;
+            the message names it.
+    """
+    again = f"Remove {folder} and run `kdrec preprocess` again."
+    if not exists(folder):
+        raise KdrecError(f"{folder} holds no finished data set: it has no {MANIFEST}.", again)
+    manifest = read_json(folder / MANIFEST)
+    try:
+        schema, digest = int(manifest["schema"]), str(manifest["digest"])
+        files = {str(name): str(value) for name, value in manifest["files"].items()}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise KdrecError(f"{folder / MANIFEST} is not a manifest: {error!r}.", again) from error
+    if schema != SCHEMA:
+        raise KdrecError(f"{folder} has schema {schema}; this kdrec reads {SCHEMA}.", again)
+    for name, expected in files.items():
+        path = folder / name
+        if not path.is_file():
+            raise KdrecError(f"{path} is missing.", again)
+        if (actual := sha256_file(path)) != expected:
+            raise KdrecError(
+                f"{path} is damaged: sha256 {actual[:12]}..., {expected[:12]}... was written.",
+                again,
+            )
+    ids = {name: pd.read_parquet(folder / f"{name}.parquet") for name in ("users", "items")}
+    sizes = {"n_users": len(ids["users"]), "n_items": len(ids["items"])}
+    parts: dict[str, Interactions] = {}
+    for part in PARTS:
+        if f"{part}.parquet" in files:
+            frame = pd.read_parquet(folder / f"{part}.parquet")
+            parts[part] = Interactions(
+                frame["user"].to_numpy(np.int64, copy=True),
+                frame["item"].to_numpy(np.int64, copy=True),
+                **sizes,
+            )
+    split = Split(**parts)
+    if split.digest != digest:
+        raise KdrecError(f"{folder} has the digest {split.digest[:12]}, not {digest[:12]}.", again)
+    stats = json.loads((folder / "stats.json").read_text("utf-8"))
+    return Prepared(split=split, users=ids["users"], items=ids["items"], stats=stats)
