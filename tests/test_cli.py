@@ -161,8 +161,8 @@ def test_report_hands_its_options_on(monkeypatch, tmp_path):
         def as_json(self):
             return {"rows": []}
 
-        def write(self, folder):
-            return [folder / "report.md"]
+        def write(self):
+            return [tmp_path / "report.md"]
 
     def build(output_dir, **options):
         calls.append((output_dir, options))
@@ -172,7 +172,7 @@ def test_report_hands_its_options_on(monkeypatch, tmp_path):
     monkeypatch.setenv("KDREC_OUTPUT_DIR", str(tmp_path))
     result = kd("report", "--dataset", "x", "--cutoff", "20", "--seed", "3", "--n-boot", "7")
     assert result.stdout == "tables\n"
-    assert result.stderr == f"wrote {tmp_path / 'reports' / 'report.md'}\n"
+    assert result.stderr == f"wrote {tmp_path / 'report.md'}\n"
     options = {"dataset": "x", "cutoff": 20, "out": None, "seed": 3, "n_boot": 7}
     assert calls == [(tmp_path, options)]
     assert json.loads(kd("report", "--json").stdout) == {"rows": []}

@@ -98,7 +98,7 @@ def report(
         Path, typer.Option(envvar="KDREC_OUTPUT_DIR", help="Where the runs lie.")
     ] = Path("outputs"),
     out: Annotated[
-        Path | None, typer.Option(help="Where to write. [default: OUTPUT_DIR/reports]")
+        Path | None, typer.Option(help="Where to write. [default: OUTPUT_DIR/reports/DATE/TIME]")
     ] = None,
     as_json: Json = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
@@ -111,13 +111,12 @@ def report(
 
         made = build(output_dir, dataset=dataset, cutoff=cutoff, out=out, seed=seed, n_boot=n_boot)
         if as_json:
-            content = made.as_json()
-            typer.echo(content if isinstance(content, str) else json.dumps(content, indent=2))
+            typer.echo(json.dumps(made.as_json(), indent=2))
         else:
-            from rich.console import Console  # noqa: PLC0415
+            from kdrec.report.render import console  # noqa: PLC0415  (imports rich)
 
-            made.show(Console())
-        for path in made.write(out or output_dir / "reports"):
+            made.show(console())
+        for path in made.write():
             say(f"wrote {path}")
 
 

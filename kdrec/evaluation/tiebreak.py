@@ -53,7 +53,9 @@ def settle_ties(table: Tensor, users: Tensor, k: int, seed: int) -> tuple[Tensor
     if len(tied):
         if values.shape[1] > width:
             border = equal[:, width - 1].nonzero().squeeze(1)
-            for rows in border.split(max(1, _CELLS // table.shape[1])):
+            size = max(1, _CELLS // table.shape[1])
+            for start in range(0, len(border), size):
+                rows = border[start : start + size]
                 items[rows, :width] = _refill(table, users, items, values, rows, width, seed)
         chosen = items[tied, :width]
         scores = table[tied[:, None], chosen]

@@ -1,0 +1,205 @@
+"""What every stage takes from the configuration before the configuration ends."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+import kdrec
+from kdrec.artifacts import Run, new_run_folder, write_manifest
+from kdrec.errors import UsageError
+
+log = logging.getLogger(__name__)
+
+Plain = dict[str, Any]
+
+
+def plain(node: Any) -> Any:
+    """A resolved copy of a configuration node, in plain dicts and lists."""
+    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+
+
+def options(node: Mapping[str, Any] | None) -> Plain:
+    """The node without Hydra's own keys but its target's name."""
+    if node is None:
+        return {}
+    return {key: value for key, value in node.items() if key not in ("_partial_", "_convert_")}
+
+
+def flat(prefix: str, node: Mapping[str, Any] | None) -> Plain:
+    """`{"fit.lr": 0.001, ...}`: the options of a node under dotted names."""
+    found: Plain = {}
+    for key, value in options(node).items():
+        if isinstance(value, Mapping):
+            found |= flat(f"{prefix}.{key}", value)
+        elif key != "_target_":
+            found[f"{prefix}.{key}"] = value
+    return found
+
+
+def target_name(node: Mapping[str, Any]) -> str:
+    """`bprmf` for the target `kdrec.models.bprmf.BPRMF`: the name of its file."""
+    return str(node["_target_"]).split(".")[-2]
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` takes CUDA, then Apple's MPS, then the CPU.
+
+    Raises:
+        UsageError: If the device is unknown or not there.
+    """
+    there = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if name == "auto":
+        return torch.device(next(kind for kind, is_there in there.items() if is_there))
+    if not there.get(name.split(":", maxsplit=1)[0], False):
+        usable = ", ".join(kind for kind, is_there in there.items() if is_there)
+        raise UsageError(f"device={name} is not available here.", f"Use one of: auto, {usable}.")
+    return torch.device(name)
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Where a command works and how.
+
+    Args:
+        output_dir: Holds `runs/`, `sweeps/`, `reports/`.
+        data_dir: Holds `raw/` and `processed/`.
+        device: Where tensors live.
+        force: Run the command's own stage again.
+        require: Do not make what is missing upstream.
+        config: The whole resolved configuration, for the manifest.
+        overrides: What was given on the command line.
+        folder: The run directory that Hydra made for this command.
+    """
+
+    output_dir: Path
+    data_dir: Path
+    device: torch.device
+    force: bool
+    require: bool
+    config: Plain
+    overrides: list[str]
+    folder: Path
+
+    @classmethod
+    def of(cls, cfg: DictConfig) -> Context:
+        """Reads the shared keys and sets the number of torch threads."""
+        if cfg.threads is not None:
+            if cfg.threads < 1:
+                raise UsageError(f"threads must be at least 1, got {cfg.threads}.")
+            torch.set_num_threads(int(cfg.threads))
+        upstream = cfg.get("upstream", "make")
+        if upstream not in ("make", "require"):
+            raise UsageError(f"upstream={upstream} is unknown.", "Use upstream=make or require.")
+        hydra = HydraConfig.get()
+        return cls(
+            output_dir=Path(cfg.output_dir),
+            data_dir=Path(cfg.data_dir),
+            device=choose_device(str(cfg.device)),
+            force=bool(cfg.force),
+            require=upstream == "require",
+            config=plain(cfg),
+            overrides=list(hydra.overrides.task),
+            folder=Path(hydra.runtime.output_dir),
+        )
+
+    def lock_file(self, identity: str) -> Path:
+        """The lock of one stage's result."""
+        return self.output_dir / ".locks" / f"{identity[:16]}.lock"
+
+    @contextmanager
+    def new_run(self, command: str, identity: str, *, own: bool) -> Iterator[Record]:
+        """A record for a run: in Hydra's folder for the command's own stage, else in a new one."""
+        if own:
+            folder = self.folder
+            folder.mkdir(parents=True, exist_ok=True)
+        else:
+            folder = new_run_folder(self.output_dir, command, identity)
+            hydra = folder / ".hydra"
+            hydra.mkdir()
+            (hydra / "config.yaml").write_text(OmegaConf.to_yaml(self.config), "utf-8")
+        yield Record(self, command, identity, folder, time.monotonic())
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A run under way: where its files go, and how it is finished."""
+
+    context: Context
+    command: str
+    identity: str
+    folder: Path
+    started: float
+
+    def finish(self, **fields: Any) -> Run:
+        """Writes the manifest, which marks the run as finished."""
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return write_manifest(
+            self.folder,
+            {
+                "command": self.command,
+                "identity": self.identity,
+                **fields,
+                "config": self.context.config,
+                "overrides": self.context.overrides,
+                "device": str(self.context.device),
+                "threads": torch.get_num_threads(),
+                "duration_s": round(time.monotonic() - self.started, 3),
+                "peak_memory_bytes": peak if sys.platform == "darwin" else peak * 1024,
+                "versions": versions(),
+                "git": git_state(),
+                "finished": datetime.now(UTC).isoformat(),
+            },
+        )
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of the libraries that the numbers depend on."""
+    names = ("torch", "numpy", "pandas", "scipy", "hydra-core")
+    found = {name: version(name) for name in names}
+    return {"kdrec": kdrec.__version__, "python": platform.python_version()} | found
+
+
+def git_state() -> Plain | None:
+    """Commit and dirty flag of the checkout that kdrec runs from; None for an installed one."""
+    root = Path(kdrec.__file__).parent.parent
+    if not (root / ".git").exists():
+        return None
+
+    def ask(*words: str) -> str | None:
+        try:
+            done = subprocess.run(  # noqa: S603  (fixed words)
+                ["git", "-C", str(root), *words],  # noqa: S607
+                capture_output=True,
+                text=True,
+                timeout=10,
+                check=True,
+                env=os.environ | {"GIT_OPTIONAL_LOCKS": "0"},
+            )
+        except (OSError, subprocess.SubprocessError) as error:
+            log.debug("git %s: %s", words, error)
+            return None
+        return done.stdout.strip()
+
+    commit, changes = ask("rev-parse", "HEAD"), ask("status", "--porcelain")
+    return {"commit": commit, "dirty": None if changes is None else bool(changes)}

@@ -1,0 +1,125 @@
+"""A student: trained from data and the teacher's soft labels, evaluated and kept, or found."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from kdrec.artifacts import Run, lock
+from kdrec.errors import UsageError
+from kdrec.methods.base import Distiller
+from kdrec.stages.context import Context, flat, options, plain, target_name
+from kdrec.stages.models import (
+    is_closed_form,
+    labels,
+    model_identity,
+    obtain,
+    train_model,
+)
+from kdrec.stages.output import show_run
+from kdrec.stages.preprocess import Data, ensure_split
+from kdrec.stages.train import ensure_teacher, load_teacher, teacher_identity
+
+
+def make_distiller(cfg: DictConfig, context: Context, data: Data, teacher: Run) -> Distiller:
+    """The method, with the teacher's soft labels ready."""
+    distiller: Distiller = instantiate(cfg.method.distiller, _convert_="all")(
+        data.prepared.split.train,
+        load_teacher(cfg, context, data, teacher),
+        seed=cfg.seed,
+        batch_size=cfg.evaluation.batch_size,
+        device=context.device,
+    )
+    return distiller
+
+
+def ensure_student(cfg: DictConfig, context: Context, data: Data, *, own: bool = False) -> Run:
+    """The student's finished run, made if it is not there; its teacher is made before it.
+
+    Without a method the student depends on no teacher, and none is made.
+    """
+    student, fit = plain(cfg.student), plain(cfg.fit)
+    name, method = target_name(student), str(cfg.method.name)
+    distils = cfg.method.distiller is not None
+    if is_closed_form(student):
+        raise UsageError(
+            f"student={name} is computed in closed form and cannot learn from soft labels.",
+            "Use student=bprmf or student=lightgcn; as a teacher it is fine.",
+        )
+    teacher_id = teacher_identity(cfg, data) if distils else ""
+    distillation = (
+        {
+            "method": options(plain(cfg.method.distiller)),
+            "weight": cfg.weight,
+            "teacher": teacher_id,
+        }
+        if distils
+        else None
+    )
+    identity = model_identity("student", data, student, fit, cfg.seed, distillation)
+    teacher = ensure_teacher(cfg, context, data) if distils else None
+    settings = flat("student", student) | flat("fit", fit)
+    if distils:
+        settings |= flat("method", plain(cfg.method.distiller)) | {"weight": cfg.weight}
+        settings |= flat("teacher", plain(cfg.teacher)) | flat(
+            "teacher_fit", plain(cfg.teacher_fit)
+        )
+    title = f"student {name}, method {method}"
+    with lock(context.lock_file(identity), title):
+        return obtain(
+            context,
+            cfg,
+            data,
+            command="distill",
+            identity=identity,
+            own=own,
+            describe={
+                "labels": labels(
+                    cfg,
+                    data,
+                    name=title,
+                    role="student",
+                    model=name,
+                    dim=student.get("dim"),
+                    method=method,
+                    teacher=target_name(plain(cfg.teacher)) if distils else "",
+                    teacher_identity=teacher_id,
+                    seed=cfg.seed,
+                    teacher_seed=cfg.teacher_seed if distils else None,
+                ),
+                "settings": settings,
+                "seeds": {"split": cfg.split_seed, "student": cfg.seed}
+                | ({"teacher": cfg.teacher_seed} if distils else {}),
+                "parents": {"split": {"identity": data.identity, "folder": str(data.folder)}}
+                | (
+                    {"teacher": {"identity": teacher.identity, "folder": str(teacher.folder)}}
+                    if teacher is not None
+                    else {}
+                ),
+            },
+            model_cfg=cfg.student,
+            train=partial(
+                train_model,
+                cfg.student,
+                cfg.fit,
+                cfg,
+                data.prepared.split,
+                name=title,
+                seed=cfg.seed,
+                distiller=partial(make_distiller, cfg, context, data, teacher)
+                if teacher is not None
+                else None,
+                weight=cfg.weight,
+                device=context.device,
+            ),
+        )
+
+
+def run(cfg: DictConfig) -> float | None:
+    """`kdrec distill`: makes the student and shows its tables; returns its validation NDCG."""
+    context = Context.of(cfg)
+    data = ensure_split(cfg, context)
+    finished = ensure_student(cfg, context, data, own=True)
+    return show_run(finished, context)

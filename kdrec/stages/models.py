@@ -1,0 +1,249 @@
+"""A model from its configuration to a finished run, and back: shared by teacher and student."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from hydra.utils import get_class, instantiate
+from omegaconf import DictConfig
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from kdrec.artifacts import Run, atomic_path, digest, find_run, finished_runs
+from kdrec.data.interactions import Split
+from kdrec.errors import KdrecError, UsageError
+from kdrec.evaluation.grouped import Evaluation
+from kdrec.methods.base import Distiller
+from kdrec.models.base import Backbone, ClosedForm, frozen
+from kdrec.seeding import torch_stream
+from kdrec.stages.context import Context, Plain, Record, options, plain, target_name
+from kdrec.stages.preprocess import Data
+from kdrec.training.loop import FitResult
+
+log = logging.getLogger(__name__)
+
+#: Raised when the same configuration begins to give other numbers.
+VERSION = 1
+WEIGHTS = "model.safetensors"
+
+
+def is_closed_form(model: Plain) -> bool:
+    """Whether a model configuration names one that is not learnt by gradient descent."""
+    return issubclass(get_class(model["_target_"]), ClosedForm)
+
+
+def model_identity(
+    role: str, data: Data, model: Plain, fit: Plain, seed: int, distillation: Plain | None
+) -> str:
+    """What determines a trained model, as a digest."""
+    return digest(
+        {
+            "kind": "model",
+            "version": VERSION,
+            "role": role,
+            "split": data.identity,
+            "model": options(model),
+            "fit": None if is_closed_form(model) else options(fit),
+            "seed": seed,
+            "distillation": distillation,
+        }
+    )
+
+
+def evaluation_digest(cfg: DictConfig) -> str:
+    """What determines an evaluation, as a digest."""
+    evaluation = options(plain(cfg.evaluation))
+    del evaluation["batch_size"]
+    return digest({"evaluation": evaluation, "metrics": plain(cfg.metric)})
+
+
+def build(model_cfg: DictConfig, split: Split, seed: int) -> nn.Module:
+    """A model with its initial parameters."""
+    model: nn.Module = instantiate(model_cfg)(
+        train=split.train, generator=torch_stream(seed, "init")
+    )
+    return model
+
+
+def train_model(
+    model_cfg: DictConfig,
+    fit_cfg: DictConfig,
+    cfg: DictConfig,
+    split: Split,
+    *,
+    name: str,
+    seed: int,
+    distiller: Callable[[], Distiller] | None,
+    weight: float,
+    device: torch.device,
+) -> tuple[nn.Module, FitResult | None]:
+    """A trained model; a closed form is computed, and has no history."""
+    model = build(model_cfg, split, seed)
+    if isinstance(model, ClosedForm):
+        log.info("%s: computing it in closed form", name)
+        model.fit()
+        return model.to(device), None
+    if not isinstance(model, Backbone):
+        raise UsageError(f"{name} is neither a Backbone nor a ClosedForm: {type(model).__name__}.")
+    result: FitResult = instantiate(fit_cfg)(
+        model,
+        distiller() if distiller is not None else None,
+        split,
+        name=name,
+        weight=weight,
+        seed=seed,
+        eval_batch_size=cfg.evaluation.batch_size,
+        device=device,
+    )
+    return model, result
+
+
+def evaluate_model(
+    model: nn.Module, cfg: DictConfig, split: Split, device: torch.device
+) -> Evaluation:
+    """The evaluation that the configuration asks for."""
+    metrics = {name: instantiate(node) for name, node in cfg.metric.items()}
+    evaluation: Evaluation = instantiate(cfg.evaluation, _convert_="all")(
+        frozen(model.eval()), split, metrics=metrics, seed=0, device=str(device)
+    )
+    return evaluation
+
+
+def write_evaluation(folder: Path, evaluation: Evaluation, data: Data) -> list[Plain]:
+    """Writes lists, per-user values and tables with the original ids; returns the summary rows."""
+    users, items = data.prepared.users, data.prepared.items
+    topk = evaluation.topk
+    depth = topk.items.shape[1]
+    lists = pd.DataFrame(
+        {
+            "user": topk.users.repeat(depth),
+            "item": topk.items.ravel(),
+            "rank": list(range(1, depth + 1)) * len(topk.users),
+            "score": topk.scores.ravel(),
+        }
+    )
+    lists = lists[lists["item"] >= 0]
+    lists.insert(1, "user_id", users["id"].to_numpy()[lists["user"]])
+    lists.insert(3, "item_id", items["id"].to_numpy()[lists["item"]])
+    per_user = evaluation.per_user.copy()
+    per_user.insert(2, "user_id", users["id"].to_numpy()[per_user["user"]])
+    for name, frame in (("topk", lists), ("per_user", per_user)):
+        with atomic_path(folder / f"{name}.parquet") as path:
+            frame.to_parquet(path, index=False)
+    (folder / "tables").mkdir(exist_ok=True)
+    for scope, part in evaluation.summary.groupby("scope", sort=False):
+        with atomic_path(folder / "tables" / f"{scope}.csv") as path:
+            part.to_csv(path, index=False)
+    summary = evaluation.summary.astype({"value": object})
+    known = summary.where(summary.notna(), None)
+    return [{str(key): value for key, value in row.items()} for row in known.to_dict("records")]
+
+
+def save_model(record: Record, model: nn.Module, result: FitResult | None) -> Plain:
+    """Writes weights and history; returns what the manifest says of the training."""
+    state = {name: part.detach().cpu().contiguous() for name, part in model.state_dict().items()}
+    with atomic_path(record.folder / WEIGHTS) as path:
+        save_file(state, path)
+    if result is None:
+        return {"closed_form": True}
+    with atomic_path(record.folder / "history.csv") as path:
+        pd.DataFrame(result.history).to_csv(path, index=False)
+    summary = asdict(result)
+    del summary["history"]
+    return summary
+
+
+def load_model(run: Run, model_cfg: DictConfig, data: Data, device: torch.device) -> nn.Module:
+    """The trained model of a finished run.
+
+    Raises:
+        KdrecError: If the weights are missing, damaged, or of another shape.
+    """
+    model = build(model_cfg, data.prepared.split, 0)
+    state = load_file(run.file(WEIGHTS))
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise KdrecError(
+            f"The weights in {run.folder} do not fit the model {target_name(model_cfg)}: {error}",
+            "Run the command again with force=true.",
+        ) from error
+    return model.to(device).eval()
+
+
+def trained_run(context: Context, identity: str) -> Run | None:
+    """The newest finished run of this identity that holds the weights themselves."""
+    found = [
+        run
+        for run in finished_runs(context.output_dir)
+        if run.identity == identity and WEIGHTS in run.manifest["artifacts"]
+    ]
+    return max(found, key=lambda run: str(run.manifest["finished"]), default=None)
+
+
+def labels(cfg: DictConfig, data: Data, **more: Any) -> Plain:
+    """What a report groups runs by."""
+    return {
+        "dataset": cfg.dataset.name,
+        "protocol": cfg.protocol.name,
+        "split": data.prepared.split.digest,
+        "split_seed": cfg.split_seed,
+        **more,
+    }
+
+
+def obtain(
+    context: Context,
+    cfg: DictConfig,
+    data: Data,
+    *,
+    command: str,
+    identity: str,
+    own: bool,
+    describe: Plain,
+    model_cfg: DictConfig,
+    train: Callable[[], tuple[nn.Module, FitResult | None]],
+) -> Run:
+    """The finished run of a model with this evaluation: found, evaluated anew, or trained.
+
+    Args:
+        context: Where and how.
+        cfg: The configuration, for the evaluation.
+        data: The split.
+        command: `train` or `distill`.
+        identity: Of the model.
+        own: Whether this is the command's own stage, which `force` repeats.
+        describe: `labels`, `settings` and `parents` for the manifest.
+        model_cfg: Builds the model when it is loaded.
+        train: Makes the model.
+    """
+    wanted = evaluation_digest(cfg)
+    force = own and context.force
+    whole = find_run(context.output_dir, identity, evaluation=wanted)
+    if whole is not None and not force:
+        log.info("%s is finished already: %s", describe["labels"]["name"], whole.folder)
+        return whole
+    trained = trained_run(context, identity)
+    split = data.prepared.split
+    with context.new_run(command, identity, own=own) as record:
+        if trained is not None and not force:
+            model = load_model(trained, model_cfg, data, context.device)
+            training: Plain = {**trained.manifest["training"], "from": str(trained.folder)}
+        else:
+            model, result = train()
+            training = save_model(record, model, result)
+        evaluation = evaluate_model(model, cfg, split, context.device)
+        rows = write_evaluation(record.folder, evaluation, data)
+        return record.finish(
+            evaluation=wanted,
+            **describe,
+            training=training,
+            stats=data.prepared.stats,
+            metrics=rows,
+        )

@@ -1,0 +1,106 @@
+"""Raw files to a split: filtered, reindexed, parted, and kept under its identity."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from kdrec.artifacts import digest, lock, sha256_file
+from kdrec.data.preprocess import Prepared, prepare
+from kdrec.data.sources import fetch
+from kdrec.data.store import exists, load, save
+from kdrec.errors import KdrecError
+from kdrec.stages.context import Context, options, plain
+from kdrec.stages.output import show_json, wants_json
+
+log = logging.getLogger(__name__)
+
+#: Raised when the same configuration begins to give another split.
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """A prepared data set and what determined it."""
+
+    prepared: Prepared
+    identity: str
+    folder: Path
+
+
+def fetch_files(cfg: DictConfig, context: Context) -> list[Path]:
+    """The raw files of the data set, downloaded if need be."""
+    return fetch(
+        name=cfg.dataset.name,
+        files=plain(cfg.dataset.files),
+        raw_dir=context.data_dir / "raw",
+        path=cfg.dataset.path,
+    )
+
+
+def source(cfg: DictConfig, context: Context) -> list[str]:
+    """The sha256 of each raw file: as pinned, else of the file that is there."""
+    pinned = [file.get("sha256") for file in cfg.dataset.files]
+    if cfg.dataset.path is None and all(pinned):
+        return [str(value) for value in pinned]
+    return [sha256_file(path) for path in fetch_files(cfg, context)]
+
+
+def ensure_split(cfg: DictConfig, context: Context, *, own: bool = False) -> Data:
+    """The split of this configuration, made if it is not there.
+
+    Raises:
+        KdrecError: If it is missing and `upstream=require`.
+    """
+    dataset: dict[str, Any] = plain(cfg.dataset)
+    identity = digest(
+        {
+            "kind": "split",
+            "version": VERSION,
+            "reader": options(dataset["reader"]),
+            "filters": dataset["filters"],
+            "source": source(cfg, context),
+            "splitter": options(plain(cfg.protocol.splitter)),
+            "seed": cfg.split_seed,
+        }
+    )
+    folder = context.data_dir / "processed" / cfg.dataset.name / identity[:16]
+    with lock(context.data_dir / ".locks" / f"{identity[:16]}.lock", f"the split {folder}"):
+        if exists(folder) and not (own and context.force):
+            return Data(load(folder), identity, folder)
+        if context.require and not own:
+            raise KdrecError(
+                f"The split {folder} is missing, and upstream=require.",
+                f"Run: kdrec preprocess dataset={cfg.dataset.name} protocol={cfg.protocol.name} "
+                f"split_seed={cfg.split_seed}",
+            )
+        raw = instantiate(cfg.dataset.reader)(fetch_files(cfg, context))
+        prepared = prepare(
+            raw,
+            **dataset["filters"],
+            protocol=instantiate(cfg.protocol.splitter),
+            seed=cfg.split_seed,
+        )
+        save(prepared, folder)
+        log.info("Split kept in %s", folder)
+        return Data(load(folder), identity, folder)
+
+
+def run(cfg: DictConfig) -> float | None:
+    """`kdrec preprocess`: makes the split and shows its statistics."""
+    context = Context.of(cfg)
+    data = ensure_split(cfg, context, own=True)
+    if wants_json():
+        show_json({"folder": str(data.folder), "identity": data.identity, **data.prepared.stats})
+    else:
+        from kdrec.report.dataset import show_statistics  # noqa: PLC0415  (rich is slow)
+        from kdrec.report.render import console  # noqa: PLC0415
+
+        title = f"{cfg.dataset.name}, protocol {cfg.protocol.name}"
+        show_statistics(data.prepared.stats, title, console())
+    return None

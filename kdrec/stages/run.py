@@ -1,0 +1,43 @@
+"""The whole pipeline: data, teacher, student alone, student with the method, tables."""
+
+from __future__ import annotations
+
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from kdrec.stages.context import Context
+from kdrec.stages.distill import ensure_student
+from kdrec.stages.output import show_json, wants_json
+from kdrec.stages.preprocess import ensure_split
+from kdrec.stages.train import ensure_teacher
+
+
+def without_method(cfg: DictConfig) -> DictConfig:
+    """The same configuration with a student that learns from data alone."""
+    alone = OmegaConf.create(cfg)
+    assert isinstance(alone, DictConfig)  # noqa: S101  (narrows the type)
+    with open_dict(alone):
+        alone.method = {"name": "none", "distiller": None}
+        alone.lr, alone.l2 = cfg.alone.lr, cfg.alone.l2
+    return alone
+
+
+def run(cfg: DictConfig) -> float | None:
+    """`kdrec run`: makes what is missing of every stage and shows the comparison."""
+    from kdrec.report import build  # noqa: PLC0415  (rich is slow to import)
+    from kdrec.report.render import console  # noqa: PLC0415
+
+    context = Context.of(cfg)
+    data = ensure_split(cfg, context)
+    runs = [
+        ensure_teacher(cfg, context, data),
+        ensure_student(without_method(cfg), context, data),
+    ]
+    if cfg.method.distiller is not None:
+        runs.append(ensure_student(cfg, context, data))
+    report = build(context.output_dir, runs=[run.folder for run in runs])
+    if wants_json():
+        show_json(report.as_json())
+    else:
+        report.show(console())
+    value = runs[-1].manifest["training"].get("best_value")
+    return None if value is None else float(value)

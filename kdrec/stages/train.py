@@ -1,0 +1,123 @@
+"""A teacher: trained, evaluated and kept, or found."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from omegaconf import DictConfig
+
+from kdrec.artifacts import Run, find_run, lock
+from kdrec.errors import KdrecError
+from kdrec.methods.base import Teacher
+from kdrec.models.base import Embedder, frozen
+from kdrec.stages.context import Context, flat, plain, target_name
+from kdrec.stages.models import (
+    is_closed_form,
+    labels,
+    load_model,
+    model_identity,
+    obtain,
+    train_model,
+    trained_run,
+)
+from kdrec.stages.output import show_run
+from kdrec.stages.preprocess import Data, ensure_split
+
+
+def teacher_identity(cfg: DictConfig, data: Data) -> str:
+    """What determines the teacher, as a digest."""
+    return model_identity(
+        "teacher", data, plain(cfg.teacher), plain(cfg.teacher_fit), cfg.teacher_seed, None
+    )
+
+
+def train_command(overrides: list[str]) -> str:
+    """The `kdrec train` command that makes the teacher of a `kdrec distill` command."""
+    words = ["kdrec train"]
+    for override in overrides:
+        key = override.split("=")[0].lstrip("+~")
+        if key in ("teacher_lr", "teacher_l2", "teacher_seed"):
+            words.append(override.removeprefix("teacher_"))
+        elif key.split(".")[0].split("@")[-1] in (
+            "dataset", "protocol", "teacher", "teacher_fit", "teacher_dim", "split_seed",
+            "evaluation", "metric", "data_dir", "output_dir",
+        ):  # fmt: skip
+            words.append(override)
+    return " ".join(words)
+
+
+def ensure_teacher(cfg: DictConfig, context: Context, data: Data, *, own: bool = False) -> Run:
+    """The teacher's finished run, made if it is not there.
+
+    Raises:
+        KdrecError: If it is missing and `upstream=require`.
+    """
+    identity = teacher_identity(cfg, data)
+    model, fit = plain(cfg.teacher), plain(cfg.teacher_fit)
+    name = target_name(model)
+    with lock(context.lock_file(identity), f"the teacher {name}"):
+        if context.require and not own and find_run(context.output_dir, identity) is None:
+            raise KdrecError(
+                f"The teacher {name} is missing, and upstream=require.",
+                f"Run: {train_command(context.overrides)}",
+            )
+        return obtain(
+            context,
+            cfg,
+            data,
+            command="train",
+            identity=identity,
+            own=own,
+            describe={
+                "labels": labels(
+                    cfg,
+                    data,
+                    name=f"teacher {name}",
+                    role="teacher",
+                    model=name,
+                    dim=model.get("dim"),
+                    method="",
+                    teacher=name,
+                    teacher_identity=identity,
+                    seed=cfg.teacher_seed,
+                    teacher_seed=cfg.teacher_seed,
+                ),
+                "settings": flat("teacher", model)
+                | ({} if is_closed_form(model) else flat("teacher_fit", fit)),
+                "seeds": {"split": cfg.split_seed, "teacher": cfg.teacher_seed},
+                "parents": {"split": {"identity": data.identity, "folder": str(data.folder)}},
+            },
+            model_cfg=cfg.teacher,
+            train=partial(
+                train_model,
+                cfg.teacher,
+                cfg.teacher_fit,
+                cfg,
+                data.prepared.split,
+                name=f"teacher {name}",
+                seed=cfg.teacher_seed,
+                distiller=None,
+                weight=0.0,
+                device=context.device,
+            ),
+        )
+
+
+def load_teacher(cfg: DictConfig, context: Context, data: Data, run: Run) -> Teacher:
+    """The teacher as methods see it: frozen."""
+    trained = trained_run(context, run.identity)
+    if trained is None:
+        raise KdrecError(
+            f"The weights of the teacher {run.folder} are gone.",
+            f"Run: {train_command(context.overrides)} force=true",
+        )
+    scorer = frozen(load_model(trained, cfg.teacher, data, context.device))
+    return Teacher(scorer=scorer, embedder=scorer if isinstance(scorer, Embedder) else None)
+
+
+def run(cfg: DictConfig) -> float | None:
+    """`kdrec train`: makes the teacher and shows its tables; returns its validation NDCG."""
+    context = Context.of(cfg)
+    data = ensure_split(cfg, context)
+    finished = ensure_teacher(cfg, context, data, own=True)
+    return show_run(finished, context)

@@ -1,0 +1,279 @@
+"""The real program on small data: what it makes, finds again, refuses and survives."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import ir_measures
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner, Result
+
+from kdrec.artifacts import Run, finished_runs
+from kdrec.cli.app import app
+from tests import clitoys
+from tests.conftest import ROOT
+
+DATA = [
+    "dataset=synthetic",
+    "dataset.reader.n_users=120",
+    "dataset.reader.n_items=150",
+    "dataset.reader.min_per_user=8",
+]
+SHORT = ["teacher_fit.epochs=10", "teacher_fit.batch_size=256", "teacher_dim=12", "threads=1"]
+STUDENT = ["fit.epochs=10", "fit.batch_size=256", "student_dim=4", "teacher_lr=0.02", "lr=0.02"]
+TRAIN = [*DATA, *SHORT, "lr=0.02"]
+DISTILL = [*DATA, *SHORT, *STUDENT]
+
+
+@pytest.fixture(autouse=True)
+def root_logger() -> Iterator[None]:
+    yield from clitoys.keep_root_logger()
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("KDREC_OUTPUT_DIR", raising=False)
+    monkeypatch.delenv("KDREC_DATA_DIR", raising=False)
+    return tmp_path
+
+
+def kd(*words: str, status: int = 0) -> Result:
+    result = CliRunner().invoke(app, words, prog_name="kdrec")
+    assert result.exit_code == status, result.stderr + repr(result.exception)
+    return result
+
+
+def runs(**labels: object) -> list[Run]:
+    return [
+        run
+        for run in finished_runs(Path("outputs"))
+        if all(run.manifest["labels"][key] == value for key, value in labels.items())
+    ]
+
+
+def test_distill_makes_what_is_missing_and_keeps_everything_with_the_run() -> None:
+    shown = kd("distill", *DISTILL, "method=unkd", "K=4")
+    (teacher,), (student,) = runs(role="teacher"), runs(role="student")
+    assert "popular" in shown.stdout
+    assert str(student.folder) in shown.stdout
+    manifest = student.manifest
+    assert {"model.safetensors", "history.csv", "topk.parquet", "per_user.parquet"} <= set(
+        manifest["artifacts"]
+    )
+    assert manifest["parents"]["teacher"]["identity"] == teacher.identity
+    assert manifest["settings"]["method.n_groups"] == 4
+    assert manifest["config"]["K"] == 4
+    assert manifest["overrides"][-1] == "K=4"
+    assert (student.folder / ".hydra" / "config.yaml").is_file()
+    assert manifest["labels"]["dim"] == 4
+    assert teacher.manifest["labels"]["dim"] == 12
+    assert manifest["peak_memory_bytes"] > 2**20
+    history = pd.read_csv(student.file("history.csv"))
+    assert (history["gradient_ratio"] > 0).all()
+    assert history["ndcg@20"].max() == pytest.approx(manifest["training"]["best_value"])
+
+
+def test_what_is_finished_is_not_made_again_unless_forced() -> None:
+    kd("train", *TRAIN)
+    kd("distill", *DISTILL, "method=none")
+    kd("distill", *DISTILL, "method=unkd")
+    assert len(runs()) == 3
+    before = {run.folder for run in runs()}
+    kd("distill", *DISTILL, "method=unkd")
+    kd("train", *TRAIN)
+    assert {run.folder for run in runs()} == before
+    folders = set(Path("outputs/runs").glob("*/*"))
+    assert folders == before, "an unused run folder was left behind"
+    kd("distill", *DISTILL, "method=unkd", "force=true")
+    assert len(runs(role="student", method="unkd")) == 2
+    assert len(runs(role="teacher")) == 1
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_others() -> None:
+    kd("distill", *DISTILL, "method=unkd")
+    kd("distill", *DISTILL, "method=unkd", "force=true")
+    kd("distill", *DISTILL, "method=unkd", "seed=1")
+    hashes = {
+        (run.manifest["labels"]["seed"], run.manifest["artifacts"][name])
+        for run in runs(method="unkd")
+        for name in ("model.safetensors",)
+    }
+    assert len(hashes) == 2
+    lists = {run.manifest["artifacts"]["topk.parquet"] for run in runs(method="unkd", seed=0)}
+    assert len(lists) == 1
+
+
+def test_a_sweep_trains_one_teacher_and_report_counts_the_seeds() -> None:
+    kd("distill", "-m", *DISTILL, "method=unkd", "K=2,3", "seed=0,1")
+    kd("distill", *DISTILL, "method=none")
+    assert len(runs(role="teacher")) == 1
+    found = {
+        (run.manifest["settings"]["method.n_groups"], run.manifest["labels"]["seed"])
+        for run in runs(method="unkd")
+    }
+    assert found == {(2, 0), (2, 1), (3, 0), (3, 1)}
+    shown = kd("report", "--n-boot", "50")
+    for word in ("K=2", "K=3", "popular", "unpopular", "head", "tail"):
+        assert word in shown.stdout
+    kinds = {path.suffix for path in Path("outputs/reports").rglob("*.*")}
+    assert {".md", ".csv", ".tex"} <= kinds
+
+
+def test_run_goes_from_nothing_to_the_comparison() -> None:
+    shown = kd("run", *DISTILL, "method=unkd")
+    assert {run.manifest["labels"]["method"] for run in runs()} == {"", "none", "unkd"}
+    assert "unbiased" in shown.stdout.lower()
+    parsed = json.loads(kd("run", "--json", *DISTILL, "method=unkd").stdout)
+    assert parsed
+
+
+def test_evaluate_asks_a_finished_model_other_questions_without_training() -> None:
+    kd("train", *TRAIN)
+    (teacher,) = runs()
+    kd("evaluate", f"run={teacher.identity[:10]}", "evaluation.cutoffs=[5]", "metric=[recall]")
+    again = next(run for run in runs() if run.folder != teacher.folder)
+    assert again.identity == teacher.identity
+    assert "model.safetensors" not in again.manifest["artifacts"]
+    metrics = {row["metric"] for row in again.manifest["metrics"] if row["scope"] == "all"}
+    assert "recall@5" in metrics
+    assert "ndcg@10" not in metrics
+
+
+def test_upstream_require_says_which_command_to_run() -> None:
+    kd("preprocess", *DATA)
+    result = kd("distill", *DISTILL, "upstream=require", status=1)
+    assert "kdrec train" in result.stderr
+    assert "lr=0.02" in result.stderr
+    command = next(line for line in result.stderr.splitlines() if "kdrec train" in line)
+    kd("train", *command.split("kdrec train ")[1].split())
+    kd("distill", *DISTILL, "upstream=require")
+
+
+@pytest.mark.parametrize("teacher", ["ease", "itempop"])
+def test_a_teacher_known_by_scores_alone_teaches(teacher: str) -> None:
+    kd("distill", *DATA, *STUDENT, f"teacher={teacher}", "method=unkd")
+    assert len(runs(role="teacher", model=teacher)) == 1
+    assert len(runs(method="unkd", teacher=teacher)) == 1
+
+
+def test_a_closed_form_is_refused_as_a_student() -> None:
+    result = kd("distill", *DATA, "student=ease", "method=none", status=2)
+    assert "student=ease" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("override", "nearest"),
+    [
+        ("lr=abc", "lr"),
+        ("method=unkdd", "unkd"),
+        ("sede=1", "seed"),
+        ("fit.epoch=3", "epochs"),
+        ("K=0", "K"),
+        ("method.distiller.norm=papr", "paper"),
+        ("upstream=maek", "make"),
+        ("device=gpu", "auto, "),
+    ],
+)
+def test_a_wrong_word_is_refused_before_anything_runs(override: str, nearest: str) -> None:
+    result = kd("distill", *DISTILL, override, status=2)
+    assert nearest in result.stderr
+    assert "Traceback" not in result.stderr
+    assert list(finished_runs(Path("outputs"))) == []
+    assert not Path("data").exists()
+
+
+def test_metrics_of_a_real_run_are_those_of_an_independent_library() -> None:
+    kd("train", *TRAIN)
+    (run,) = runs()
+    lists = pd.read_parquet(run.file("topk.parquet"))
+    split = Path(run.manifest["parents"]["split"]["folder"])
+    test = pd.read_parquet(split / "test.parquet")
+    qrels = [ir_measures.Qrel(str(u), str(i), 1) for u, i in test.itertuples(index=False)]
+    ranked = [
+        ir_measures.ScoredDoc(str(row.user), str(row.item), -float(row.rank))
+        for row in lists.itertuples()
+    ]
+    ours = {
+        row["metric"]: row["value"]
+        for row in run.manifest["metrics"]
+        if (row["target"], row["scope"]) == ("test", "all")
+    }
+    theirs = {
+        "recall@10": ir_measures.R @ 10, "ndcg@10": ir_measures.nDCG @ 10,
+        "precision@10": ir_measures.P @ 10, "hit_rate@10": ir_measures.Success @ 10,
+        "mrr@10": ir_measures.RR @ 10, "map@10": ir_measures.AP @ 10,
+        "recall@20": ir_measures.R @ 20, "ndcg@20": ir_measures.nDCG @ 20,
+    }  # fmt: skip
+    expected = ir_measures.calc_aggregate(list(theirs.values()), qrels, ranked)
+    for name, measure in theirs.items():
+        assert ours[name] == pytest.approx(expected[measure], abs=1e-6), name
+
+
+def test_nothing_masked_is_ever_recommended() -> None:
+    kd("train", *TRAIN)
+    (run,) = runs()
+    lists = pd.read_parquet(run.file("topk.parquet"))
+    split = Path(run.manifest["parents"]["split"]["folder"])
+    for part in ("train", "valid"):
+        seen = pd.read_parquet(split / f"{part}.parquet")
+        assert len(lists.merge(seen, on=["user", "item"])) == 0
+    assert (lists.groupby("user")["item"].nunique() == lists.groupby("user").size()).all()
+
+
+def test_a_killed_training_leaves_nothing_that_distill_takes_for_a_teacher() -> None:
+    words = [word for word in TRAIN if not word.startswith("teacher_fit.epochs")]
+    words += ["teacher_fit.epochs=100000", "teacher_fit.patience=100000"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "kdrec", "train", *words],
+        env=os.environ | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not list(Path("outputs").glob(".locks/*")) and time.monotonic() < deadline:
+        assert process.poll() is None, process.stderr
+        time.sleep(0.1)
+    time.sleep(1.5)
+    assert process.poll() is None
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert list(Path("outputs/runs").glob("*/*_train_*"))
+    assert runs() == []
+    result = kd("distill", *DISTILL, "upstream=require", "teacher_fit.epochs=100000",
+                "teacher_fit.patience=100000", status=1)  # fmt: skip
+    assert "teacher bprmf is missing" in result.stderr
+    kd("distill", *DISTILL)
+    assert len(runs(role="teacher")) == 1
+
+
+def test_a_damaged_teacher_is_named_and_not_used() -> None:
+    kd("train", *TRAIN)
+    (run,) = runs()
+    weights = run.folder / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-5] ^= 1
+    weights.write_bytes(data)
+    result = kd("distill", *DISTILL, status=1)
+    assert "model.safetensors is damaged" in result.stderr
+
+
+def test_lists_carry_the_original_ids() -> None:
+    rng = np.random.default_rng(0)
+    pairs = {(f"u{u:03d}", f"i{i}") for u in range(60) for i in rng.integers(0, 80, 20)}
+    pd.DataFrame(sorted(pairs), columns=["who", "what"]).to_csv("mine.csv", index=False)
+    kd("train", "dataset=table", "dataset.path=mine.csv", "dataset.reader.user=who",
+       "dataset.reader.item=what", "teacher=itempop")  # fmt: skip
+    (run,) = runs()
+    lists = pd.read_parquet(run.file("topk.parquet"))
+    assert set(lists["user_id"]) <= {user for user, _ in pairs}
+    best = pd.Series([item for _, item in pairs]).value_counts()
+    assert set(lists["item_id"]) <= set(best.index)
+    assert not set(zip(lists["user_id"], lists["item_id"], strict=True)) >= pairs
