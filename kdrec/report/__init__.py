@@ -1,0 +1,5 @@
+"""From finished runs to tables."""
+
+from kdrec.report.report import Report, build
+
+__all__ = ["Report", "build"]
