@@ -23,8 +23,9 @@ $(STAMP): pyproject.toml .ci/constraints.txt
 	@touch $@
 
 demo: setup  ## Run the whole pipeline on the built-in data set and show the tables
-	$(BIN)/kdrec run dataset=synthetic method=unkd
-	$(BIN)/kdrec distill -q -m dataset=synthetic method=unkd,unkd_random K=1,4
+	$(BIN)/kdrec run experiment=demo > /dev/null
+	$(BIN)/kdrec distill experiment=demo method=unkd K=1 > /dev/null
+	$(BIN)/kdrec distill experiment=demo method=unkd_random > /dev/null
 	$(BIN)/kdrec report --dataset synthetic
 
 test: setup lint type  ## Check everything: style, types and all tests

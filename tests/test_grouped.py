@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from kdrec.data.groups import consistency
+from kdrec.data.groups import consistency, popular_items
 from kdrec.data.interactions import Interactions, Split
 from kdrec.errors import KdrecError, UsageError
 from kdrec.evaluation import beyond, metrics
@@ -267,14 +267,28 @@ def test_beside_accuracy_equals_its_definition(result, split):
     times = np.bincount(items.ravel(), minlength=70)
     pairwise = np.abs(times[:, None] - times[None]).sum() / (2 * 70**2 * times.mean())
     assert value(result.summary, **at, metric="gini@5") == pytest.approx(pairwise)
-    popular = beyond.popular_items(counts, 0.5)
+    popular = popular_items(counts, 0.5)
     tail = np.mean([(~popular[row]).mean() for row in items])
     assert value(result.summary, **at, metric="long_tail@5") == pytest.approx(tail)
 
 
+def test_exposures_by_hand():
+    lists = np.array([[0, 1, 2], [2, -1, -1]])
+    np.testing.assert_allclose(beyond.exposure(lists, np.array([0, 1, 1]), 2), [1 / 4, 3 / 4])
+    relevant = np.array([[3, 1], [0, 1]])  # the first user's best two are any two of four
+    np.testing.assert_allclose(beyond.ideal_exposure(relevant, 2), [1.5 / 3, 1.5 / 3])
+
+
+def test_the_popular_items_are_the_smallest_set_with_the_mass():
+    counts = np.array([1, 2, 0, 1])
+    assert popular_items(counts, 0.5).tolist() == [False, True, False, False]
+    assert popular_items(counts, 0.51).tolist() == [True, True, False, False]
+    assert popular_items(counts, 1.0).tolist() == [True, True, False, True]
+
+
 @pytest.mark.parametrize("mass", [0.1, 0.5, 0.8, 1.0])
 def test_popular_items_are_those_of_consistency(split, mass):
-    popular = beyond.popular_items(split.train.item_counts(), mass)
+    popular = popular_items(split.train.item_counts(), mass)
     own = np.bincount(split.train.users[popular[split.train.items]], minlength=90)
     counts = split.train.user_counts()
     some = counts > 0

@@ -23,6 +23,8 @@ from kdrec.models.base import EmbeddingScorer, Vectors
 from kdrec.report import build
 from kdrec.report.cells import Cell
 from kdrec.report.collect import collect
+from kdrec.report.compare import PerUser, values
+from kdrec.report.entries import Entry
 from kdrec.report.files import latex_escape
 from kdrec.report.render import show_table, summary
 
@@ -254,6 +256,36 @@ def test_a_worse_method_is_marked_so_and_an_equal_one_not_at_all(runs):
     folders = [first, twin]  # all students alike: none of them is the best
     alike = table(build(runs.root, runs=folders, n_boot=20), "overall")
     assert not any(one.best for row in alike.rows for one in row.cells)
+
+
+def test_per_user_values_have_the_means_that_the_manifest_says(report, finished):
+    run = report.runs[0]
+    frame = PerUser([]).frame(Entry("x", "student", [run]))
+    compared = {key: values(frame, key) for key in run.metrics}
+    means = {key: one.mean() for key, one in compared.items() if one is not None}
+    assert means == pytest.approx({key: run.metrics[key] for key in means})
+    assert {key[1] for key in means} == {"all", "items", "activeness", "consistency", "beyond"}
+    assert {key[3] for key in means} == {"", "eligible", "diluted"}
+
+
+def test_several_comparisons_are_adjusted_for(report, finished):
+    none_and_one = [
+        run.folder
+        for run in report.runs
+        if run.labels["method"] and run.settings.get("method.n_groups") != 2
+    ]
+    alone = build(finished, runs=none_and_one, n_boot=300)
+    for name in ("overall", "change_none"):
+        p = cell(table(alone, name), "unkd", "recall@10").p
+        assert p == pytest.approx(2 / 301)
+        both = cell(table(report, name), "unkd K=4", "recall@10").p
+        assert both == pytest.approx(2 * p)
+
+
+def test_only_what_should_be_high_has_a_best(report):
+    assert not any(row.cells[2].best for row in table(report, "overall").rows)
+    exposure = table(report, "exposure")
+    assert not any(one.best or one.mark for row in exposure.rows for one in row.cells)
 
 
 def test_change_equals_the_difference_of_the_means(report):

@@ -84,11 +84,33 @@ def activeness(train: Interactions) -> FloatArray:
     return train.user_counts().astype(np.float64)
 
 
+def popular_items(counts: IntArray, mass: float) -> NDArray[np.bool_]:
+    """The smallest set of items that covers the share `mass` of the training interactions.
+
+    Args:
+        counts: Training interactions of each item. Shape [n_items].
+        mass: Share in (0, 1]; the item that crosses it is in the set. Of equally popular items the
+            one with the lower index comes first.
+
+    Raises:
+        UsageError: If `mass` is outside (0, 1].
+    """
+    if not 0 < mass <= 1:
+        raise UsageError(
+            f"The mass of popular items must be above 0 and at most 1, got {mass}.",
+            "Set evaluation.popular_mass=0.5.",
+        )
+    order = np.argsort(-counts, kind="stable")
+    before = np.cumsum(counts[order]) - counts[order]
+    popular = np.zeros(len(counts), dtype=np.bool_)
+    popular[order] = (before < mass * counts.sum() - 1e-9) & (counts[order] > 0)
+    return popular
+
+
 def consistency(train: Interactions, mass: float) -> FloatArray:
     """`b_u = |I_u+ and Pop| / |I_u+|`: how much of a user's training pairs are popular items.
 
-    `Pop` is the smallest set of items that covers a share `mass` of the training interactions
-    (of equally popular items the one with the lower index first).
+    `Pop` is `popular_items` for the share `mass`.
 
     Args:
         train: The training pairs.
@@ -100,17 +122,7 @@ def consistency(train: Interactions, mass: float) -> FloatArray:
     Raises:
         UsageError: If `mass` is outside (0, 1].
     """
-    if not 0 < mass <= 1:
-        raise UsageError(
-            f"The mass of popular items must be above 0 and at most 1, got {mass}.",
-            "Set evaluation.popular_mass=0.5.",
-        )
-    counts = train.item_counts()
-    order = np.argsort(-counts, kind="stable")
-    covered = np.cumsum(counts[order])
-    needed = int(np.searchsorted(covered, mass * len(train) - 1e-9, side="left")) + 1
-    popular = np.zeros(train.n_items, dtype=np.bool_)
-    popular[order[:needed]] = True
+    popular = popular_items(train.item_counts(), mass)
     hits = np.bincount(train.users[popular[train.items]], minlength=train.n_users)
     own = train.user_counts()
     shares = np.full(train.n_users, np.nan)

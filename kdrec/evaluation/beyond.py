@@ -5,21 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from kdrec.data.interactions import IntArray
-from kdrec.evaluation.metrics import BoolArray, FloatArray
-
-
-def popular_items(counts: IntArray, mass: float) -> BoolArray:
-    """The smallest set of items that covers the share `mass` of the training interactions.
-
-    Args:
-        counts: Training interactions of each item. Shape [n_items].
-        mass: Share in 0..1; the item that crosses it is in the set.
-    """
-    order = np.argsort(-counts, kind="stable")
-    before = np.cumsum(counts[order]) - counts[order]
-    popular = np.zeros(len(counts), dtype=np.bool_)
-    popular[order] = (before < mass * counts.sum() - 1e-9) & (counts[order] > 0)
-    return popular
+from kdrec.evaluation.metrics import FloatArray
 
 
 def list_mean(items: IntArray, values: FloatArray) -> FloatArray:

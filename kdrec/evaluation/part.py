@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kdrec.data.groups import popularity_groups
+from kdrec.data.groups import popular_items, popularity_groups
 from kdrec.data.interactions import IntArray, Interactions
 from kdrec.data.stats import gini
 from kdrec.evaluation import beyond
@@ -59,7 +59,7 @@ class Catalogue:
             counts,
             np.where(groups < 0, found, groups),
             [*group_names(found), COLD],
-            ~beyond.popular_items(counts, popular_mass),
+            ~popular_items(counts, popular_mass),
         )
 
 

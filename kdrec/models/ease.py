@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 
@@ -21,6 +22,9 @@ from kdrec.ranges import Positive, check_ranges
 def available_memory() -> int:
     """Bytes of physical memory that are free now."""
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+log = logging.getLogger(__name__)
 
 
 class EASE(ClosedForm):
@@ -65,6 +69,7 @@ class EASE(ClosedForm):
                 f"{need / 2**30:.1f} GiB; {free / 2**30:.1f} GiB are free.",
                 "Filter more (dataset.filters.min_user, min_item), or use teacher=bprmf.",
             )
+        log.info("EASE inverts %d x %d: about %.1f GiB for a while", size, size, need / 2**30)
         self.matrix = scipy.sparse.csr_array(
             (np.ones(len(train)), (train.users, train.items)),
             shape=(train.n_users, train.n_items),

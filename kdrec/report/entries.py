@@ -12,7 +12,7 @@ from kdrec.evaluation.significance import over_seeds
 from kdrec.report.collect import Finished
 
 Key = tuple[str, str, str, str, str]
-_SHORT = {"method.n_groups": "K", "weight": "weight"}
+_SHORT = {"method.n_groups": "K"}
 _ABSENT = object()
 
 
@@ -187,7 +187,7 @@ def _told_apart(run: Finished) -> Mapping[str, Any]:
 
 
 def _rank(key: str) -> tuple[int, str]:
-    first = ("method.n_groups", "teacher", "weight", "fit.lr", "fit.l2")
+    first = ("method.n_groups", "teacher", "fit.weight", "fit.lr", "fit.l2")
     return (first.index(key) if key in first else len(first), key)
 
 

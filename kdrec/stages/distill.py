@@ -52,7 +52,6 @@ def ensure_student(cfg: DictConfig, context: Context, data: Data, *, own: bool =
     distillation = (
         {
             "method": options(plain(cfg.method.distiller)),
-            "weight": cfg.weight,
             "teacher": teacher_id,
         }
         if distils
@@ -62,7 +61,7 @@ def ensure_student(cfg: DictConfig, context: Context, data: Data, *, own: bool =
     teacher = ensure_teacher(cfg, context, data) if distils else None
     settings = flat("student", student) | flat("fit", fit)
     if distils:
-        settings |= flat("method", plain(cfg.method.distiller)) | {"weight": cfg.weight}
+        settings |= flat("method", plain(cfg.method.distiller))
         settings |= flat("teacher", plain(cfg.teacher)) | flat(
             "teacher_fit", plain(cfg.teacher_fit)
         )
@@ -111,7 +110,6 @@ def ensure_student(cfg: DictConfig, context: Context, data: Data, *, own: bool =
                 distiller=partial(make_distiller, cfg, context, data, teacher)
                 if teacher is not None
                 else None,
-                weight=cfg.weight,
                 device=context.device,
             ),
         )

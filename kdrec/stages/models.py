@@ -80,7 +80,6 @@ def train_model(
     name: str,
     seed: int,
     distiller: Callable[[], Distiller] | None,
-    weight: float,
     device: torch.device,
 ) -> tuple[nn.Module, FitResult | None]:
     """A trained model; a closed form is computed, and has no history."""
@@ -91,15 +90,16 @@ def train_model(
         return model.to(device), None
     if not isinstance(model, Backbone):
         raise UsageError(f"{name} is neither a Backbone nor a ClosedForm: {type(model).__name__}.")
+    unweighted = {"weight": 0.0} if distiller is None else {}
     result: FitResult = instantiate(fit_cfg)(
         model,
         distiller() if distiller is not None else None,
         split,
         name=name,
-        weight=weight,
         seed=seed,
         eval_batch_size=cfg.evaluation.batch_size,
         device=device,
+        **unweighted,
     )
     return model, result
 

@@ -80,6 +80,13 @@ def ensure_split(cfg: DictConfig, context: Context, *, own: bool = False) -> Dat
                 f"split_seed={cfg.split_seed}",
             )
         raw = instantiate(cfg.dataset.reader)(fetch_files(cfg, context))
+        if "split" in raw.frame and cfg.protocol.name != "given":
+            log.warning(
+                "%s comes with a split of its own, and protocol=%s makes another; to use its own: "
+                "protocol=given",
+                cfg.dataset.name,
+                cfg.protocol.name,
+            )
         prepared = prepare(
             raw,
             **dataset["filters"],

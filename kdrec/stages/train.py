@@ -97,7 +97,6 @@ def ensure_teacher(cfg: DictConfig, context: Context, data: Data, *, own: bool =
                 name=f"teacher {name}",
                 seed=cfg.teacher_seed,
                 distiller=None,
-                weight=0.0,
                 device=context.device,
             ),
         )
