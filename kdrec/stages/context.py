@@ -59,7 +59,7 @@ def target_name(node: Mapping[str, Any]) -> str:
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto` takes CUDA, then Apple's MPS, then the CPU.
+    """`auto` takes CUDA if it is there, else the CPU; Apple's MPS has to be asked for.
 
     Raises:
         UsageError: If the device is unknown or not there.
@@ -70,11 +70,16 @@ def choose_device(name: str) -> torch.device:
         "cpu": True,
     }
     if name == "auto":
-        return torch.device(next(kind for kind, is_there in there.items() if is_there))
+        return torch.device("cuda" if there["cuda"] else "cpu")
     if not there.get(name.split(":", maxsplit=1)[0], False):
         usable = ", ".join(kind for kind, is_there in there.items() if is_there)
         raise UsageError(f"device={name} is not available here.", f"Use one of: auto, {usable}.")
     return torch.device(name)
+
+
+def _relative(path: Path) -> Path:
+    """The path as seen from here, if it is below."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +125,7 @@ class Context:
             require=upstream == "require",
             config=plain(cfg),
             overrides=list(hydra.overrides.task),
-            folder=Path(hydra.runtime.output_dir),
+            folder=_relative(Path(hydra.runtime.output_dir)),
         )
 
     def lock_file(self, identity: str) -> Path:
