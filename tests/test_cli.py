@@ -174,7 +174,7 @@ def test_report_hands_its_options_on(monkeypatch, tmp_path):
     assert result.stdout == "tables\n"
     assert result.stderr == f"wrote {tmp_path / 'report.md'}\n"
     options = {"dataset": "x", "cutoff": 20, "out": None, "seed": 3, "n_boot": 7}
-    assert calls == [(tmp_path, options)]
+    assert calls == [(tmp_path, {**options, "runs": None})]
     assert json.loads(kd("report", "--json").stdout) == {"rows": []}
 
 

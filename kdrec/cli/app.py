@@ -91,6 +91,10 @@ for _command, _page in manual.PAGES.items():
 
 @app.command(help=manual.REPORT)
 def report(
+    runs: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Only these run folders. [default: all]", show_default=False),
+    ] = None,
     *,
     dataset: Annotated[str | None, typer.Option(help="Only runs on this data set.")] = None,
     cutoff: Annotated[int, typer.Option(min=1, help="Length of the lists.")] = 10,
@@ -109,7 +113,10 @@ def report(
     with guard(debug=debug):
         from kdrec.report import build  # noqa: PLC0415  (imports pandas)
 
-        made = build(output_dir, dataset=dataset, cutoff=cutoff, out=out, seed=seed, n_boot=n_boot)
+        made = build(
+            output_dir, dataset=dataset, cutoff=cutoff, out=out, seed=seed, n_boot=n_boot,
+            runs=runs or None,
+        )  # fmt: skip
         if as_json:
             typer.echo(json.dumps(made.as_json(), indent=2))
         else:

@@ -193,11 +193,12 @@ student trained from data alone. Runs of unlike data sets or protocols never sha
 Examples:
   kdrec report                          all finished runs
   kdrec report --dataset citeulike      one data set
+  kdrec report outputs/runs/2026-*/*    only these run folders
   kdrec report --cutoff 20 --json       for a program
 
 \b
 Results:
-  stdout, and OUT (default OUTPUT_DIR/reports/) as Markdown, CSV and LaTeX.
+  stdout, and OUT (default OUTPUT_DIR/reports/DATE/TIME/) as Markdown, CSV and LaTeX.
 """
 
 LIST = """\
