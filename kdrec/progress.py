@@ -44,9 +44,7 @@ class Display(Protocol):
 def describe(fields: dict[str, Field]) -> str:
     """`loss 0.4131 ndcg@20 0.0512`."""
     return " ".join(
-        f"{name.replace('_at_', '@')} {value:.4f}"
-        if isinstance(value, float)
-        else f"{name.replace('_at_', '@')} {value}"
+        f"{name} {value:.4f}" if isinstance(value, float) else f"{name} {value}"
         for name, value in fields.items()
     )
 

@@ -32,7 +32,7 @@ def test_a_bar_shows_name_count_fields_and_time_left():
     made = terminal()
     bars = console.Bars(made)
     with bars.task("student", 10, "epoch") as task:
-        task.advance(4, loss=0.25, ndcg_at_20=0.125)
+        task.advance(4, loss=0.25, **{"ndcg@20": 0.125})
         bars.progress.refresh()
         text = drawn(made)
     assert "student" in text

@@ -182,6 +182,10 @@ def test_a_closed_form_is_refused_as_a_student() -> None:
         ("method.distiller.norm=papr", "paper"),
         ("upstream=maek", "make"),
         ("device=gpu", "auto, "),
+        ("evaluation.cutoffs=[0]", "at least 1"),
+        ("evaluation.popular_mass=2", "at most 1"),
+        ("seed=-1", "at least 0"),
+        ("weight=-1", "at least 0"),
     ],
 )
 def test_a_wrong_word_is_refused_before_anything_runs(override: str, nearest: str) -> None:
@@ -277,3 +281,45 @@ def test_lists_carry_the_original_ids() -> None:
     best = pd.Series([item for _, item in pairs]).value_counts()
     assert set(lists["item_id"]) <= set(best.index)
     assert not set(zip(lists["user_id"], lists["item_id"], strict=True)) >= pairs
+
+
+def test_a_run_is_evaluated_as_often_as_one_likes_and_nothing_is_trained() -> None:
+    kd("run", *DISTILL, "method=unkd")
+    trained = {run.identity for run in runs()}
+    for method in ("unkd", "none"):
+        (run,) = runs(method=method, role="student")
+        for cutoff in (5, 7):
+            kd("evaluate", f"run={run.folder}", f"evaluation.cutoffs=[{cutoff}]")
+    assert {run.identity for run in runs()} == trained
+    assert len(runs()) == 3 + 4
+    for run in runs(role="student", method="none"):
+        assert run.manifest["config"]["method"]["name"] == "none"
+    shown = kd("report", "--cutoff", "5", "--n-boot", "20").stdout
+    assert shown.count("All users, all items") == 1
+
+
+def test_a_student_alone_is_the_same_run_whoever_asks_for_it() -> None:
+    kd("run", *DISTILL, "method=unkd", "weight=0.3", "evaluation.cutoffs=[5,20]")
+    kd("distill", *DISTILL, "method=none", "evaluation.cutoffs=[5,20]")
+    kd("run", *DISTILL, "method=unkd", "weight=0.6", "evaluation.cutoffs=[5,20]")
+    assert len(runs(role="student", method="none")) == 1
+    assert len(runs(role="student", method="unkd")) == 2
+    assert len(runs(role="teacher")) == 1
+
+
+def test_evaluate_never_trains_what_is_gone() -> None:
+    kd("train", *TRAIN)
+    (run,) = runs()
+    words = ("evaluate", f"run={run.folder}", "evaluation.cutoffs=[5]")
+    (run.folder / "model.safetensors").unlink()
+    assert "model.safetensors is missing" in kd(*words, status=1).stderr
+    nonsense = kd("evaluate", "run=3e12", status=2)
+    assert "run=3e12 is no finished run" in nonsense.stderr
+
+
+def test_commands_leave_no_unfinished_folder_behind() -> None:
+    kd("download", *DATA)
+    kd("preprocess", *DATA)
+    kd("run", *DISTILL, "method=none")
+    folders = {path.parent for path in Path("outputs/runs").glob("*/*/manifest.json")}
+    assert set(Path("outputs/runs").glob("*/*")) == folders

@@ -50,5 +50,5 @@ def test_a_user_with_every_item_is_refused() -> None:
     train = Interactions.from_pairs(
         np.array([0, 1, 1, 1]), np.array([0, 0, 1, 2]), n_users=2, n_items=3
     )
-    with pytest.raises(KdrecError, match="User 1 has all 3 items"):
+    with pytest.raises(KdrecError, match=r"index 1 .* has all 3 items"):
         NegativeSampler(train, device=CPU)

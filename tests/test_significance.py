@@ -106,3 +106,12 @@ def test_holm_by_hand():
     adjusted = holm(np.array([0.01, 0.04, np.nan, 0.03, 0.9]))
     np.testing.assert_allclose(adjusted, [0.04, 0.09, np.nan, 0.09, 0.9])
     assert holm(np.array([0.6, 0.7])).tolist() == [1.0, 1.0]
+
+
+def test_too_few_users_have_a_mean_but_no_interval():
+    values = np.full((200, 2), np.nan)
+    values[:9, 0] = values[:10, 1] = 0.5
+    result = boot(values)
+    assert result.mean.tolist() == [0.5, 0.5]
+    assert np.isnan(result.p).tolist() == [True, False]
+    assert np.isnan(result.low).tolist() == [True, False]

@@ -221,8 +221,8 @@ def test_the_same_seed_draws_the_same_pairs() -> None:
     ("options", "message"),
     [
         ({"n_groups": 0}, "n_groups=0"),
-        ({"n_pairs": 2}, "n_pairs=2 for K=3"),
-        ({"mu": 0.0}, "mu="),
+        ({"n_pairs": 0}, "n_pairs=0"),
+        ({"mu": 0.02}, "mu="),
         ({"mu": math.nan}, "mu="),
         ({"pool": 1}, "pool=1"),
     ],

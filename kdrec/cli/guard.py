@@ -64,6 +64,10 @@ def _explain(error: Exception) -> int:
     if isinstance(error, KdrecError):
         _error(error.what, error.hint)
         return error.exit_code
+    if isinstance(error, OSError) and error.filename is not None:
+        what = f"{error.filename}: {error.strerror or error}."
+        _error(what, "Choose another place (output_dir=..., data_dir=...), or free some space.")
+        return 1
     message = " ".join(str(error).split())
     name = type(error).__name__
     if type(error).__module__.split(".")[0] in {"hydra", "omegaconf"}:

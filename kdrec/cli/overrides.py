@@ -26,6 +26,7 @@ from kdrec.cli.composed import check_config, choices, explain, job_part, look_up
 from kdrec.cli.signatures import locate, options, target_nodes
 from kdrec.cli.values import check_value, did_you_mean
 from kdrec.errors import UsageError
+from kdrec.ranges import Natural
 
 __all__ = ["Checker", "check_config"]
 
@@ -160,6 +161,8 @@ class Checker:
             annotations = list(_consumers(key, plain(reference)))
             if annotations:
                 return annotations
+        if key == "seed" or key.endswith("_seed"):
+            return [Natural]
         if isinstance(default, str) and "${" in default:
             try:
                 default = OmegaConf.select(reference, key)

@@ -37,7 +37,10 @@ def popularity_groups(counts: IntArray, n_groups: int) -> IntArray:
         UsageError: If `n_groups` is below 1.
     """
     if n_groups < 1:
-        raise UsageError(f"The number of groups must be at least 1, got {n_groups}.", "Set K=2.")
+        raise UsageError(
+            f"The number of groups must be at least 1, got {n_groups}.",
+            "Use K=4 for UnKD, evaluation.item_groups=2.",
+        )
     groups = np.full(len(counts), -1, dtype=np.int64)
     order = np.argsort(-counts, kind="stable")
     order = order[counts[order] > 0]

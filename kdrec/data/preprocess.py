@@ -120,7 +120,9 @@ def prepare(
         "min_user, min_item",
     )
     if "timestamp" in frame and not frame["timestamp"].isna().any():
-        frame = frame.assign(timestamp=frame["timestamp"].astype(np.int64))
+        times = frame["timestamp"].to_numpy()
+        if (times == np.floor(times)).all():  # else fractions of a second, which order pairs too
+            frame = frame.assign(timestamp=times.astype(np.int64))
     labels = protocol(frame, rng=stream(seed, "split"))
     if labels.shape != (len(frame),) or not np.isin(labels, (LEFT_OUT, TRAIN, VALID, TEST)).all():
         raise KdrecError(
@@ -158,6 +160,7 @@ def _number(
         pairs_users = user_ids.get_indexer(pd.Index(unbiased_pairs["user"]))
         pairs_items = item_ids.get_indexer(pd.Index(unbiased_pairs["item"]))
         known = (pairs_users >= 0) & (pairs_items >= 0)
+        dropped["unbiased pairs of users or items that were never observed"] = int((~known).sum())
         pairs = Interactions.from_pairs(
             pairs_users[known].astype(np.int64), pairs_items[known].astype(np.int64), **sizes
         )

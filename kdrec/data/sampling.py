@@ -29,7 +29,8 @@ class NegativeSampler:
         if counts.max() >= train.n_items:
             user = int(counts.argmax())
             raise KdrecError(
-                f"User {user} has all {train.n_items} items in training: there is no negative.",
+                f"The user with index {user} (users.parquet has the ids) has all {train.n_items} "
+                "items in training: there is no negative.",
                 "Drop that user, or keep more items.",
             )
         indptr = torch.from_numpy(train.indptr())

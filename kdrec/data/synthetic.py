@@ -23,7 +23,8 @@ items.
 
 *The unbiased test set* is set aside first: for each user `unbiased_per_user` items, drawn without
 replacement with probability proportional to `exp(a_ui)`, affinity alone. Nobody gets to see these
-pairs otherwise: they are no part of what is observed.
+pairs otherwise: they are no part of what is observed. (Items that nobody is observed with are no
+part of the catalogue: their pairs are left out of the set, and counted in the statistics.)
 
 *What is observed.* From the items not set aside u takes n_u, one after the other, each time among
 those that are left with probability proportional to `e_i * exp(a_ui)`.

@@ -15,6 +15,8 @@ from kdrec.evaluation.metrics import Metric
 from kdrec.evaluation.part import Catalogue, Part, Row, bin_names
 from kdrec.evaluation.topk import TopK, hits, top_k
 from kdrec.models.base import Scorer
+from kdrec.progress import task
+from kdrec.ranges import Count, Natural, Share
 
 SUMMARY_COLUMNS = ["target", "scope", "group", "form", "metric", "value", "n_users"]
 
@@ -73,12 +75,12 @@ def evaluate(
     split: Split,
     *,
     metrics: Mapping[str, Metric],
-    cutoffs: Sequence[int],
-    item_groups: int,
-    user_bins: int,
-    popular_mass: float,
-    seed: int,
-    batch_size: int,
+    cutoffs: Sequence[Count],
+    item_groups: Count,
+    user_bins: Count,
+    popular_mass: Share,
+    seed: Natural,
+    batch_size: Count,
     device: str = "cpu",
 ) -> Evaluation:
     """Full ranking of the test set, and of the unbiased one where the data have it.
@@ -115,9 +117,11 @@ def evaluate(
     for name, target, mask in _targets(split):
         _check(target, name, metrics, cutoffs)
         users = np.flatnonzero(target.user_counts())
-        lists[name] = top_k(
-            scorer, users, max(cutoffs), mask=mask, seed=seed, batch_size=batch_size, device=device
-        )
+        with task(f"evaluation on {name}", total=len(users), unit="user") as progress:
+            lists[name] = top_k(
+                scorer, users, max(cutoffs), mask=mask, seed=seed, batch_size=batch_size,
+                device=device, on_batch=progress.advance,
+            )  # fmt: skip
         part = Part(name, target, lists[name], catalogue, metrics, tuple(cutoffs))
         columns = part.columns()
         rows += [*part.overall(columns), *part.by_item_group(columns), *part.beyond(columns)]

@@ -12,6 +12,9 @@ from kdrec.evaluation.metrics import FloatArray
 
 _CHUNK = 1 << 22
 
+FEWEST = 10
+"""Users below which a difference gets no interval."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Intervals:
@@ -40,7 +43,9 @@ def paired_bootstrap(
     Users are drawn with replacement, the same for every column, so that columns remain
     comparable. A user for whom a column is NaN (no test item in that group) is drawn too and
     counts nowhere in it. The p-value inverts the interval: twice the smaller share of resamples
-    at or beyond zero, `(1 + count) / (1 + n_boot)` so that it is never 0, at most 1.
+    at or beyond zero, `(1 + count) / (1 + n_boot)` so that it is never 0, at most 1. A resample
+    without a user of the column counts on both sides. With fewer than ten users there is no
+    interval and no p-value: so few cannot stand for others.
 
     Args:
         differences: Value of one method minus that of the other. Shape [n, m], NaN where a user
@@ -77,9 +82,13 @@ def paired_bootstrap(
     tail = (1 - level) / 2
     low, high = np.full(m, np.nan), np.full(m, np.nan)
     p = np.full(m, np.nan)
-    usable = n_users > 0
-    low[usable], high[usable] = np.nanquantile(resampled[:, usable], [tail, 1 - tail], axis=0)
-    extreme = np.minimum((resampled <= 0).sum(axis=0), (resampled >= 0).sum(axis=0))
+    usable = n_users >= FEWEST
+    if usable.any():
+        low[usable], high[usable] = np.nanquantile(resampled[:, usable], [tail, 1 - tail], axis=0)
+    unknown = np.isnan(resampled)
+    extreme = np.minimum(
+        (unknown | (resampled <= 0)).sum(axis=0), (unknown | (resampled >= 0)).sum(axis=0)
+    )
     p[usable] = np.minimum(1.0, 2 * (1 + extreme[usable]) / (1 + n_boot))
     return Intervals(mean, low, high, p, n_users)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,6 +42,7 @@ def top_k(
     seed: int,
     batch_size: int,
     device: str = "cpu",
+    on_batch: Callable[[int], object] | None = None,
 ) -> TopK:
     """Ranks all items that are not masked, for some users.
 
@@ -57,6 +58,7 @@ def top_k(
         seed: Seed of the order among ties.
         batch_size: Users scored at once.
         device: Where the scorer is.
+        on_batch: Told how many users each batch had, for a progress display.
 
     Raises:
         KdrecError: If a score is NaN or infinite, or the scores have a wrong shape.
@@ -87,6 +89,8 @@ def top_k(
             width = found.shape[1]
             items[start : start + len(batch), :width] = found.cpu().numpy()
             values[start : start + len(batch), :width] = best.cpu().numpy()
+            if on_batch is not None:
+                on_batch(len(batch))
     return TopK(users, items, values)
 
 

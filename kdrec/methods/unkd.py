@@ -16,12 +16,11 @@ from torch.nn import functional
 
 from kdrec.data.groups import popularity_groups, random_groups
 from kdrec.data.interactions import IntArray, Interactions
-from kdrec.errors import UsageError
 from kdrec.methods.base import Distiller, Teacher
 from kdrec.methods.soft_labels import GroupPools, rank_within_groups
 from kdrec.models.base import Batch, Vectors
 from kdrec.models.lookup import lookup
-from kdrec.ranges import Count, Positive, Range, check_ranges
+from kdrec.ranges import Count, Range, check_ranges
 from kdrec.seeding import stream, torch_stream
 
 
@@ -96,7 +95,7 @@ class UnKD(Distiller):
         grouping: "popularity", or the control "random": groups of the same sizes, members drawn
             at random.
         n_pairs: Pairs of a user in an epoch, over all groups.
-        mu: Scale of the ranking law.
+        mu: Scale of the ranking law, at least 0.5: below, nearly all draws are the first rank.
         pool: Longest pool of a user and group.
         norm: "paper" or "official".
         swap_defect: Replicates a defect of the published code: a pair drawn in the wrong order
@@ -117,7 +116,7 @@ class UnKD(Distiller):
         n_groups: Count,
         grouping: Literal["popularity", "random"],
         n_pairs: Count,
-        mu: Positive,
+        mu: Annotated[float, Range(0.5)],
         pool: Annotated[int, Range(2)],
         norm: Literal["paper", "official"],
         swap_defect: bool,
@@ -127,11 +126,6 @@ class UnKD(Distiller):
     ) -> None:
         super().__init__()
         check_ranges(UnKD.__init__, locals())
-        if n_pairs < n_groups:
-            raise UsageError(
-                f"UnKD needs a pair per group, got n_pairs={n_pairs} for K={n_groups}.",
-                "The paper uses 30 or 40 pairs and 2 to 10 groups.",
-            )
         groups = popularity_groups(train.item_counts(), n_groups)
         if grouping == "random":
             groups = random_groups(groups, stream(seed, "groups"))

@@ -16,6 +16,7 @@ from kdrec.data.interactions import Interactions
 from kdrec.errors import KdrecError
 from kdrec.models.base import ClosedForm
 from kdrec.models.sparse import to_torch
+from kdrec.progress import task
 from kdrec.ranges import Positive, check_ranges
 
 
@@ -81,10 +82,14 @@ class EASE(ClosedForm):
     def fit(self) -> None:
         """Inverts the regularised Gram matrix, in double precision."""
         x = self.matrix
-        gram = (x @ x.T if self.by_user else x.T @ x).toarray()
-        gram[np.diag_indices_from(gram)] += self.reg
-        lower = scipy.linalg.cholesky(gram, lower=True, overwrite_a=True, check_finite=False)
-        inverse, info = scipy.linalg.lapack.dpotri(lower, lower=True, overwrite_c=True)
+        with task("EASE", total=3, unit="step") as progress:
+            gram = (x @ x.T if self.by_user else x.T @ x).toarray()
+            gram[np.diag_indices_from(gram)] += self.reg
+            progress.advance()
+            lower = scipy.linalg.cholesky(gram, lower=True, overwrite_a=True, check_finite=False)
+            progress.advance()
+            inverse, info = scipy.linalg.lapack.dpotri(lower, lower=True, overwrite_c=True)
+            progress.advance()
         if info:
             raise KdrecError(
                 f"EASE could not invert its matrix (LAPACK says {info}).",

@@ -10,6 +10,7 @@ from torch import Tensor
 from kdrec.data.interactions import Interactions
 from kdrec.errors import KdrecError
 from kdrec.models.base import ClosedForm, Vectors
+from kdrec.progress import task
 from kdrec.ranges import Count, NonNegative, check_ranges
 
 
@@ -72,7 +73,8 @@ class IALS(ClosedForm):
             num_threads=1,
             random_state=self.seed,
         )
-        model.fit(matrix, show_progress=False)
+        with task("iALS", total=self.iterations, unit="iteration") as progress:
+            model.fit(matrix, show_progress=False, callback=lambda *_: progress.advance())
         self.user_table.copy_(torch.from_numpy(np.asarray(model.user_factors)))
         self.item_table.copy_(torch.from_numpy(np.asarray(model.item_factors)))
 

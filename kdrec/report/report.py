@@ -12,6 +12,7 @@ from rich.console import Console
 
 from kdrec.artifacts import atomic_path
 from kdrec.errors import KdrecError
+from kdrec.progress import task
 from kdrec.report import files
 from kdrec.report.cells import Table
 from kdrec.report.collect import Collected, Finished, collect
@@ -172,10 +173,13 @@ def build(
     chosen = _choose(found, output_dir, dataset, cutoff)
     problems = list(found.problems)
     per_user = PerUser(problems)
-    sections = [
-        _section(Builder(block, per_user, cutoff=cutoff, n_boot=n_boot, seed=seed))
-        for block in blocks(chosen)
-    ]
+    parts = blocks(chosen)
+    sections = []
+    with task("report", total=len(parts), unit="section") as progress:
+        for block in parts:
+            builder = Builder(block, per_user, cutoff=cutoff, n_boot=n_boot, seed=seed)
+            sections.append(_section(builder))
+            progress.advance()
     now = datetime.now().astimezone()
     folder = out or output_dir / "reports" / f"{now:%Y-%m-%d}" / f"{now:%H-%M-%S}"
     return Report(_distinct(sections), chosen, problems, cutoff, folder)

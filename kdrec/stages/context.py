@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import re
 import resource
 import subprocess
 import sys
@@ -51,6 +52,17 @@ def flat(prefix: str, node: Mapping[str, Any] | None) -> Plain:
         elif key != "_target_":
             found[f"{prefix}.{key}"] = value
     return found
+
+
+def repeated(overrides: list[str], keys: tuple[str, ...]) -> list[str] | None:
+    """The overrides of these keys and of what is below them.
+
+    None if an experiment was chosen, which sets keys without naming them on the line.
+    """
+    if any(word.lstrip("+").startswith("experiment=") for word in overrides):
+        return None
+    roots = [re.split(r"[.=]", word.lstrip("+~"))[0].split("@")[-1] for word in overrides]
+    return [word for word, root in zip(overrides, roots, strict=True) if root in keys]
 
 
 def target_name(node: Mapping[str, Any]) -> str:

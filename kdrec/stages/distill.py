@@ -10,13 +10,14 @@ from omegaconf import DictConfig
 from kdrec.artifacts import Run, lock
 from kdrec.errors import UsageError
 from kdrec.methods.base import Distiller
-from kdrec.stages.context import Context, flat, options, plain, target_name
+from kdrec.stages.context import Context, Plain, flat, options, plain, target_name
 from kdrec.stages.models import (
     is_closed_form,
     labels,
     model_identity,
     obtain,
     train_model,
+    trained_run,
 )
 from kdrec.stages.output import show_run
 from kdrec.stages.preprocess import Data, ensure_split
@@ -35,12 +36,32 @@ def make_distiller(cfg: DictConfig, context: Context, data: Data, teacher: Run) 
     return distiller
 
 
+def student_fit(cfg: DictConfig) -> Plain:
+    """The training options that matter: without a method there is nothing to weigh."""
+    fit: Plain = plain(cfg.fit)
+    if cfg.method.distiller is None:
+        del fit["weight"]
+    return fit
+
+
+def student_identity(cfg: DictConfig, data: Data) -> str:
+    """What determines the student, as a digest; its teacher only if there is a method."""
+    distillation = None
+    if cfg.method.distiller is not None:
+        method = options(plain(cfg.method.distiller))
+        distillation = {"method": method, "teacher": teacher_identity(cfg, data)}
+    return model_identity(
+        "student", data, plain(cfg.student), student_fit(cfg), cfg.seed, distillation
+    )
+
+
 def ensure_student(cfg: DictConfig, context: Context, data: Data, *, own: bool = False) -> Run:
     """The student's finished run, made if it is not there; its teacher is made before it.
 
-    Without a method the student depends on no teacher, and none is made.
+    Without a method the student depends on no teacher, and none is made; nor is one where the
+    student is trained already.
     """
-    student, fit = plain(cfg.student), plain(cfg.fit)
+    student = plain(cfg.student)
     name, method = target_name(student), str(cfg.method.name)
     distils = cfg.method.distiller is not None
     if is_closed_form(student):
@@ -48,23 +69,20 @@ def ensure_student(cfg: DictConfig, context: Context, data: Data, *, own: bool =
             f"student={name} is computed in closed form and cannot learn from soft labels.",
             "Use student=bprmf or student=lightgcn; as a teacher it is fine.",
         )
-    teacher_id = teacher_identity(cfg, data) if distils else ""
-    distillation = (
-        {
-            "method": options(plain(cfg.method.distiller)),
-            "teacher": teacher_id,
-        }
-        if distils
-        else None
-    )
-    identity = model_identity("student", data, student, fit, cfg.seed, distillation)
-    teacher = ensure_teacher(cfg, context, data) if distils else None
-    settings = flat("student", student) | flat("fit", fit)
+    identity = student_identity(cfg, data)
+    trained = trained_run(context, identity)
+    parents = {"split": {"identity": data.identity, "folder": str(data.folder)}}
+    teacher = None
+    if trained is not None and not (own and context.force):
+        parents = dict(trained.manifest["parents"])
+    elif distils:
+        teacher = ensure_teacher(cfg, context, data)
+        parents["teacher"] = {"identity": teacher.identity, "folder": str(teacher.folder)}
+    settings = flat("student", student) | flat("fit", student_fit(cfg))
     if distils:
         settings |= flat("method", plain(cfg.method.distiller))
-        settings |= flat("teacher", plain(cfg.teacher)) | flat(
-            "teacher_fit", plain(cfg.teacher_fit)
-        )
+        settings |= flat("teacher", plain(cfg.teacher))
+        settings |= flat("teacher_fit", plain(cfg.teacher_fit))
     title = f"student {name}, method {method}"
     with lock(context.lock_file(identity), title):
         return obtain(
@@ -84,19 +102,14 @@ def ensure_student(cfg: DictConfig, context: Context, data: Data, *, own: bool =
                     dim=student.get("dim"),
                     method=method,
                     teacher=target_name(plain(cfg.teacher)) if distils else "",
-                    teacher_identity=teacher_id,
+                    teacher_identity=teacher_identity(cfg, data) if distils else "",
                     seed=cfg.seed,
                     teacher_seed=cfg.teacher_seed if distils else None,
                 ),
                 "settings": settings,
                 "seeds": {"split": cfg.split_seed, "student": cfg.seed}
                 | ({"teacher": cfg.teacher_seed} if distils else {}),
-                "parents": {"split": {"identity": data.identity, "folder": str(data.folder)}}
-                | (
-                    {"teacher": {"identity": teacher.identity, "folder": str(teacher.folder)}}
-                    if teacher is not None
-                    else {}
-                ),
+                "parents": parents,
             },
             model_cfg=cfg.student,
             train=partial(

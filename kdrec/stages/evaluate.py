@@ -9,11 +9,12 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from kdrec.artifacts import MANIFEST, Run, finished_runs
 from kdrec.errors import KdrecError, UsageError
-from kdrec.stages.context import Context
-from kdrec.stages.distill import ensure_student
+from kdrec.stages.context import Context, plain
+from kdrec.stages.distill import ensure_student, student_identity
+from kdrec.stages.models import trained_run
 from kdrec.stages.output import show_run
 from kdrec.stages.preprocess import ensure_split
-from kdrec.stages.train import ensure_teacher
+from kdrec.stages.train import ensure_teacher, teacher_identity
 
 
 def chosen_run(output_dir: Path, name: str) -> Run:
@@ -38,20 +39,33 @@ def chosen_run(output_dir: Path, name: str) -> Run:
     return max(found, key=lambda run: str(run.manifest["finished"]))
 
 
+def asked(cfg: DictConfig, overrides: list[str]) -> str:
+    """`run=` as it was typed: `run=3e12` is an identity and no number."""
+    typed = [word.removeprefix("run=") for word in overrides if word.startswith("run=")]
+    return (typed or [str(cfg.run)])[-1].strip("'\"")
+
+
 def run(cfg: DictConfig) -> float | None:
     """`kdrec evaluate`: evaluates a finished run with this command's metrics and groups."""
-    context = replace(Context.of(cfg), force=False)
-    source = chosen_run(context.output_dir, str(cfg.run))
+    context = Context.of(cfg)
+    source = chosen_run(context.output_dir, asked(cfg, context.overrides))
     then = OmegaConf.create(dict(source.manifest["config"]))
     with open_dict(then):
         for key in ("evaluation", "metric", "output_dir", "data_dir", "device", "threads"):
             then[key] = cfg[key]
+    context = replace(context, force=False, require=True, config=plain(then))
     data = ensure_split(then, context)
-    ensure = ensure_teacher if source.manifest["labels"]["role"] == "teacher" else ensure_student
-    finished = ensure(then, context, data, own=True)
-    if finished.identity != source.identity:
+    is_teacher = source.manifest["labels"]["role"] == "teacher"
+    identity = (teacher_identity if is_teacher else student_identity)(then, data)
+    if identity != source.identity:
         raise KdrecError(
             f"{source.folder} was made by another version of kdrec, which numbered it differently.",
-            "Run its command again; the manifest has its overrides.",
+            "Run its command again; its manifest has the overrides.",
         )
-    return show_run(finished, context)
+    if trained_run(context, identity) is None:
+        raise KdrecError(
+            f"The weights of {source.folder} are gone: no run with this identity holds them.",
+            "Run its command again; its manifest has the overrides.",
+        )
+    ensure = ensure_teacher if is_teacher else ensure_student
+    return show_run(ensure(then, context, data, own=True), context)

@@ -15,8 +15,9 @@ from kdrec.data.preprocess import Prepared, prepare
 from kdrec.data.sources import fetch
 from kdrec.data.store import exists, load, save
 from kdrec.errors import KdrecError
-from kdrec.stages.context import Context, options, plain
-from kdrec.stages.output import show_json, wants_json
+from kdrec.progress import task
+from kdrec.stages.context import Context, options, plain, repeated
+from kdrec.stages.output import drop_unused, show_json, wants_json
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +52,14 @@ def source(cfg: DictConfig, context: Context) -> list[str]:
     return [sha256_file(path) for path in fetch_files(cfg, context)]
 
 
+def how_to_preprocess(overrides: list[str]) -> str:
+    """Which command makes the split of a later command."""
+    words = repeated(overrides, ("dataset", "protocol", "split_seed", "data_dir", "output_dir"))
+    if words is None:
+        return "Run the same command with upstream=make."
+    return " ".join(["Run: kdrec preprocess", *words])
+
+
 def ensure_split(cfg: DictConfig, context: Context, *, own: bool = False) -> Data:
     """The split of this configuration, made if it is not there.
 
@@ -76,24 +85,28 @@ def ensure_split(cfg: DictConfig, context: Context, *, own: bool = False) -> Dat
         if context.require and not own:
             raise KdrecError(
                 f"The split {folder} is missing, and upstream=require.",
-                f"Run: kdrec preprocess dataset={cfg.dataset.name} protocol={cfg.protocol.name} "
-                f"split_seed={cfg.split_seed}",
+                how_to_preprocess(context.overrides),
             )
-        raw = instantiate(cfg.dataset.reader)(fetch_files(cfg, context))
-        if "split" in raw.frame and cfg.protocol.name != "given":
-            log.warning(
-                "%s comes with a split of its own, and protocol=%s makes another; to use its own: "
-                "protocol=given",
-                cfg.dataset.name,
-                cfg.protocol.name,
+        files = fetch_files(cfg, context)
+        with task(f"preprocessing {cfg.dataset.name}", total=3, unit="step") as progress:
+            raw = instantiate(cfg.dataset.reader)(files)
+            progress.advance()
+            if "split" in raw.frame and cfg.protocol.name != "given":
+                log.warning(
+                    "%s comes with a split of its own, and protocol=%s makes another; to use its "
+                    "own: protocol=given",
+                    cfg.dataset.name,
+                    cfg.protocol.name,
+                )
+            prepared = prepare(
+                raw,
+                **dataset["filters"],
+                protocol=instantiate(cfg.protocol.splitter),
+                seed=cfg.split_seed,
             )
-        prepared = prepare(
-            raw,
-            **dataset["filters"],
-            protocol=instantiate(cfg.protocol.splitter),
-            seed=cfg.split_seed,
-        )
-        save(prepared, folder)
+            progress.advance()
+            save(prepared, folder)
+            progress.advance()
         log.info("Split kept in %s", folder)
         return Data(load(folder), identity, folder)
 
@@ -110,4 +123,5 @@ def run(cfg: DictConfig) -> float | None:
 
         title = f"{cfg.dataset.name}, protocol {cfg.protocol.name}"
         show_statistics(data.prepared.stats, title, console())
+    drop_unused(context)
     return None

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+from dataclasses import replace
+
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from kdrec.stages.context import Context
+from kdrec.stages.context import Context, plain
 from kdrec.stages.distill import ensure_student
-from kdrec.stages.output import show_json, wants_json
+from kdrec.stages.output import drop_unused, show_json, wants_json
 from kdrec.stages.preprocess import ensure_split
 from kdrec.stages.train import ensure_teacher
+
+log = logging.getLogger(__name__)
 
 
 def without_method(cfg: DictConfig) -> DictConfig:
@@ -28,16 +33,20 @@ def run(cfg: DictConfig) -> float | None:
 
     context = Context.of(cfg)
     data = ensure_split(cfg, context)
+    alone = without_method(cfg)
     runs = [
         ensure_teacher(cfg, context, data),
-        ensure_student(without_method(cfg), context, data),
+        ensure_student(alone, replace(context, config=plain(alone)), data),
     ]
     if cfg.method.distiller is not None:
         runs.append(ensure_student(cfg, context, data))
-    report = build(context.output_dir, runs=[run.folder for run in runs])
+    folders = [run.folder for run in runs]
+    report = build(context.output_dir, runs=folders, cutoff=cfg.evaluation.cutoffs[0])
     if wants_json():
         show_json(report.as_json())
     else:
         report.show(console())
+    log.info("Written: %s", ", ".join(str(path) for path in report.write()))
+    drop_unused(context)
     value = runs[-1].manifest["training"].get("best_value")
     return None if value is None else float(value)

@@ -10,7 +10,7 @@ from kdrec.artifacts import Run, find_run, lock
 from kdrec.errors import KdrecError
 from kdrec.methods.base import Teacher
 from kdrec.models.base import Embedder, frozen
-from kdrec.stages.context import Context, flat, plain, target_name
+from kdrec.stages.context import Context, flat, plain, repeated, target_name
 from kdrec.stages.models import (
     is_closed_form,
     labels,
@@ -31,19 +31,16 @@ def teacher_identity(cfg: DictConfig, data: Data) -> str:
     )
 
 
-def train_command(overrides: list[str]) -> str:
-    """The `kdrec train` command that makes the teacher of a `kdrec distill` command."""
-    words = ["kdrec train"]
-    for override in overrides:
-        key = override.split("=")[0].lstrip("+~")
-        if key in ("teacher_lr", "teacher_l2", "teacher_seed"):
-            words.append(override.removeprefix("teacher_"))
-        elif key.split(".")[0].split("@")[-1] in (
-            "dataset", "protocol", "teacher", "teacher_fit", "teacher_dim", "split_seed",
-            "evaluation", "metric", "data_dir", "output_dir",
-        ):  # fmt: skip
-            words.append(override)
-    return " ".join(words)
+def how_to_train(overrides: list[str]) -> str:
+    """Which command makes the teacher of a `kdrec distill` command."""
+    again = ("dataset", "protocol", "teacher", "teacher_fit", "teacher_dim", "split_seed",
+             "evaluation", "metric", "data_dir", "output_dir")  # fmt: skip
+    own = ("teacher_lr", "teacher_l2", "teacher_seed")
+    words = repeated(overrides, (*again, *own))
+    if words is None:
+        return "Run the same command with upstream=make."
+    words = [word.removeprefix("teacher_") if word.startswith(own) else word for word in words]
+    return " ".join(["Run: kdrec train", *words])
 
 
 def ensure_teacher(cfg: DictConfig, context: Context, data: Data, *, own: bool = False) -> Run:
@@ -59,7 +56,7 @@ def ensure_teacher(cfg: DictConfig, context: Context, data: Data, *, own: bool =
         if context.require and not own and find_run(context.output_dir, identity) is None:
             raise KdrecError(
                 f"The teacher {name} is missing, and upstream=require.",
-                f"Run: {train_command(context.overrides)}",
+                how_to_train(context.overrides),
             )
         return obtain(
             context,
@@ -108,7 +105,7 @@ def load_teacher(cfg: DictConfig, context: Context, data: Data, run: Run) -> Tea
     if trained is None:
         raise KdrecError(
             f"The weights of the teacher {run.folder} are gone.",
-            f"Run: {train_command(context.overrides)} force=true",
+            f"{how_to_train(context.overrides)} force=true",
         )
     scorer = frozen(load_model(trained, cfg.teacher, data, context.device))
     return Teacher(scorer=scorer, embedder=scorer if isinstance(scorer, Embedder) else None)

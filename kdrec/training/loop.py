@@ -18,7 +18,7 @@ from kdrec.evaluation.grouped import quick
 from kdrec.evaluation.metrics import ndcg
 from kdrec.methods.base import Distiller
 from kdrec.models.base import Backbone, Batch, frozen
-from kdrec.progress import task
+from kdrec.progress import Field, task
 from kdrec.ranges import Count, NonNegative, Positive, check_ranges
 from kdrec.seeding import torch_stream
 from kdrec.training.stopping import EarlyStopping
@@ -125,7 +125,8 @@ def fit(
     if not len(split.valid):
         raise KdrecError(
             "The split has no validation pairs, so training cannot choose its epoch.",
-            "Choose a protocol with a validation share, for example protocol=paper.",
+            "Take a protocol that holds some out, or users with more pairs: protocol=paper needs 6 "
+            "(dataset.filters.min_user=6).",
         )
     model.to(device)
     trainer = _Trainer(model, distiller, split, lr, l2, batch_size, weight, seed, device)
@@ -160,7 +161,8 @@ def fit(
             elapsed = time.monotonic() - started
             history.append({"epoch": float(epoch), metric: value, **losses, "seconds": elapsed})
             stop = stopping.update(value, epoch, model)
-            progress.advance(loss=total, ndcg=value, best=stopping.best_value)
+            shown: dict[str, Field] = {f"valid {metric}": value, "best": stopping.best_value}
+            progress.advance(1, loss=total, **shown)
             if stop:
                 break
     stopping.restore(model)
