@@ -12,7 +12,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from kdrec.cli import composed, confdir, listing, manual
+from kdrec.cli import composed, confdir, forward, listing, manual
 from kdrec.cli.composed import look_up, plain
 from kdrec.cli.forward import checking
 from kdrec.cli.line import Line
@@ -148,3 +148,11 @@ def test_a_path_on_the_command_line_is_made_absolute(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert confdir.user_folders(None, "mine") == [CONF, tmp_path / "mine"]
     assert confdir.user_folders("/other", None) == [Path("/other")]
+
+
+def test_an_experiment_wins_over_the_command_and_the_line_over_the_experiment():
+    words = ["experiment=unkd-citeulike", "lr=0.5"]
+    with forward.checking("run", Line.of(words)) as checker:
+        config = checker.check(words).config
+    assert (config.alone.lr, config.teacher_l2, config.lr) == (0.001, 0.01, 0.5)
+    assert config.method.distiller.norm == "official"
