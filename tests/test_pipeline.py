@@ -323,3 +323,25 @@ def test_commands_leave_no_unfinished_folder_behind() -> None:
     kd("run", *DISTILL, "method=none")
     folders = {path.parent for path in Path("outputs/runs").glob("*/*/manifest.json")}
     assert set(Path("outputs/runs").glob("*/*")) == folders
+
+
+def test_run_makes_everything_again_if_forced() -> None:
+    kd("run", *DISTILL, "method=unkd")
+    kd("run", *DISTILL, "method=unkd", "force=true")
+    counts = pd.Series([run.identity for run in runs()]).value_counts()
+    assert sorted(counts) == [2, 2, 2]
+
+
+@pytest.mark.parametrize("protocol", ["official", "leave-one-out", "temporal"])
+def test_every_protocol_ends_in_an_evaluation(protocol: str) -> None:
+    kd("train", *DATA, "teacher=itempop", f"protocol={protocol}", "evaluation.cutoffs=[10]")
+    (run,) = runs(protocol=protocol)
+    split = Path(run.manifest["parents"]["split"]["folder"])
+    test, valid = (pd.read_parquet(split / f"{part}.parquet") for part in ("test", "valid"))
+    if protocol == "official":
+        assert not set(test["user"]) & set(valid["user"])
+    if protocol == "leave-one-out":
+        assert (test.groupby("user").size() == 1).all()
+    evaluated = {row["n_users"] for row in run.manifest["metrics"] if row["metric"] == "recall@10"
+                 and (row["target"], row["scope"]) == ("test", "all")}  # fmt: skip
+    assert evaluated == {test["user"].nunique()}

@@ -55,7 +55,9 @@ def student_identity(cfg: DictConfig, data: Data) -> str:
     )
 
 
-def ensure_student(cfg: DictConfig, context: Context, data: Data, *, own: bool = False) -> Run:
+def ensure_student(
+    cfg: DictConfig, context: Context, data: Data, *, own: bool = False, redo: bool = False
+) -> Run:
     """The student's finished run, made if it is not there; its teacher is made before it.
 
     Without a method the student depends on no teacher, and none is made; nor is one where the
@@ -73,7 +75,7 @@ def ensure_student(cfg: DictConfig, context: Context, data: Data, *, own: bool =
     trained = trained_run(context, identity)
     parents = {"split": {"identity": data.identity, "folder": str(data.folder)}}
     teacher = None
-    if trained is not None and not (own and context.force):
+    if trained is not None and not redo:
         parents = dict(trained.manifest["parents"])
     elif distils:
         teacher = ensure_teacher(cfg, context, data)
@@ -92,6 +94,7 @@ def ensure_student(cfg: DictConfig, context: Context, data: Data, *, own: bool =
             command="distill",
             identity=identity,
             own=own,
+            redo=redo,
             describe={
                 "labels": labels(
                     cfg,
@@ -132,5 +135,5 @@ def run(cfg: DictConfig) -> float | None:
     """`kdrec distill`: makes the student and shows its tables; returns its validation NDCG."""
     context = Context.of(cfg)
     data = ensure_split(cfg, context)
-    finished = ensure_student(cfg, context, data, own=True)
+    finished = ensure_student(cfg, context, data, own=True, redo=context.force)
     return show_run(finished, context)

@@ -206,6 +206,7 @@ def obtain(
     command: str,
     identity: str,
     own: bool,
+    redo: bool,
     describe: Plain,
     model_cfg: DictConfig,
     train: Callable[[], tuple[nn.Module, FitResult | None]],
@@ -218,21 +219,21 @@ def obtain(
         data: The split.
         command: `train` or `distill`.
         identity: Of the model.
-        own: Whether this is the command's own stage, which `force` repeats.
+        own: Whether this is the command's own stage, whose run goes to Hydra's folder.
+        redo: Make it again even if it is there.
         describe: `labels`, `settings` and `parents` for the manifest.
         model_cfg: Builds the model when it is loaded.
         train: Makes the model.
     """
     wanted = evaluation_digest(cfg)
-    force = own and context.force
     whole = find_run(context.output_dir, identity, evaluation=wanted)
-    if whole is not None and not force:
+    if whole is not None and not redo:
         log.info("%s is finished already: %s", describe["labels"]["name"], whole.folder)
         return whole
     trained = trained_run(context, identity)
     split = data.prepared.split
     with context.new_run(command, identity, own=own) as record:
-        if trained is not None and not force:
+        if trained is not None and not redo:
             model = load_model(trained, model_cfg, data, context.device)
             training: Plain = {**trained.manifest["training"], "from": str(trained.folder)}
         else:

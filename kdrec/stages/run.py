@@ -35,11 +35,11 @@ def run(cfg: DictConfig) -> float | None:
     data = ensure_split(cfg, context)
     alone = without_method(cfg)
     runs = [
-        ensure_teacher(cfg, context, data),
-        ensure_student(alone, replace(context, config=plain(alone)), data),
+        ensure_teacher(cfg, context, data, redo=context.force),
+        ensure_student(alone, replace(context, config=plain(alone)), data, redo=context.force),
     ]
     if cfg.method.distiller is not None:
-        runs.append(ensure_student(cfg, context, data))
+        runs.append(ensure_student(cfg, context, data, redo=context.force))
     folders = [run.folder for run in runs]
     report = build(context.output_dir, runs=folders, cutoff=cfg.evaluation.cutoffs[0])
     if wants_json():

@@ -43,7 +43,9 @@ def how_to_train(overrides: list[str]) -> str:
     return " ".join(["Run: kdrec train", *words])
 
 
-def ensure_teacher(cfg: DictConfig, context: Context, data: Data, *, own: bool = False) -> Run:
+def ensure_teacher(
+    cfg: DictConfig, context: Context, data: Data, *, own: bool = False, redo: bool = False
+) -> Run:
     """The teacher's finished run, made if it is not there.
 
     Raises:
@@ -65,6 +67,7 @@ def ensure_teacher(cfg: DictConfig, context: Context, data: Data, *, own: bool =
             command="train",
             identity=identity,
             own=own,
+            redo=redo,
             describe={
                 "labels": labels(
                     cfg,
@@ -115,5 +118,5 @@ def run(cfg: DictConfig) -> float | None:
     """`kdrec train`: makes the teacher and shows its tables; returns its validation NDCG."""
     context = Context.of(cfg)
     data = ensure_split(cfg, context)
-    finished = ensure_teacher(cfg, context, data, own=True)
+    finished = ensure_teacher(cfg, context, data, own=True, redo=context.force)
     return show_run(finished, context)
