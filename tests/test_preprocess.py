@@ -218,3 +218,18 @@ def test_gini_and_top_share():
     assert gini(counts) == pytest.approx(naive)
     assert top_share(np.array([1, 1, 7, 1]), 0.25) == pytest.approx(0.7)
     assert gini(np.zeros(3, np.int64)) == top_share(np.zeros(3, np.int64), 0.1) == 0
+
+
+def test_fractions_of_a_second_keep_their_order():
+    frame = pd.DataFrame({"user": [0] * 4, "item": [1, 2, 3, 4], "timestamp": [0.3, 0.1, 0.4, 0.2]})
+    seen = []
+
+    def protocol(frame, *, rng):
+        seen.append(frame["timestamp"].tolist())
+        return np.zeros(len(frame), dtype=np.int8)
+
+    prepare(
+        RawData(frame), min_rating=None, min_user=0, min_item=0, core=False, protocol=protocol,
+        seed=0,
+    )  # fmt: skip
+    assert seen == [[0.3, 0.1, 0.4, 0.2]]

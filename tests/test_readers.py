@@ -262,3 +262,11 @@ def test_a_real_table_of_somebody_else(shared):
     assert frame["rating"].between(1, 5).all()
     assert frame["timestamp"].dtype == np.int64
     assert pd.to_datetime(frame["timestamp"], unit="s").dt.year.between(1999, 2022).all()
+
+
+def test_a_column_that_stands_twice_is_refused(tmp_path):
+    path = tmp_path / "twice.csv"
+    path.write_text("user,item,item\na,b,c\n", "utf-8")
+    options = {"rating": None, "timestamp": None, "split": None, "separator": None, "header": True}
+    with pytest.raises(KdrecError, match="more than one column 'item'"):
+        table.read([path], user="user", item="item", **options)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from types import TracebackType
-from typing import Self, TextIO
+from typing import TextIO
 
 from rich.console import Console
 from rich.progress import (
@@ -46,9 +46,6 @@ class BarTask(LinesTask):
         """Moves the bar, and shows the fields behind it."""
         super().advance(amount, **fields)
         self._bars.progress.update(self._id, advance=amount, fields=describe(self.fields))
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(
         self,

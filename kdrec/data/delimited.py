@@ -97,6 +97,12 @@ def read_delimited(
     """
     available = list(names) if names is not None else header(path, separator)
     pick(path, available, wanted)
+    twice = [name for name in wanted.values() if list(available).count(name) > 1]
+    if twice:
+        raise KdrecError(
+            f"{path} has more than one column {twice[0]!r}; it has {', '.join(available)}.",
+            "Give the columns different names.",
+        )
     delimiter = separator
     if separator == "::":  # the parser takes one character, and sees an empty column in between
         available = [cell for name in available for cell in (name, f"::{name}")][:-1]
