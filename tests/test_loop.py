@@ -12,14 +12,16 @@ from kdrec.methods.unkd import UnKD
 from kdrec.models.base import Batch, Vectors, frozen
 from kdrec.models.bprmf import BPRMF
 from kdrec.seeding import torch_stream
-from kdrec.training.loop import FitResult, batches, fit
+from kdrec.training.loop import FitResult, fit
 from kdrec.training.stopping import EarlyStopping
+from kdrec.training.trainer import batches
 from tests.worlds import blocks
 
 CPU = torch.device("cpu")
 OPTIONS = {
-    "name": "test", "lr": 0.02, "l2": 1e-3, "batch_size": 64, "epochs": 30, "eval_every": 2,
-    "patience": 30, "cutoff": 5, "weight": 0.5, "seed": 0, "eval_batch_size": 16, "device": CPU,
+    "name": "test", "optimiser": "adam", "lr": 0.02, "l2": 1e-3, "batch_size": 64, "epochs": 30,
+    "eval_every": 2, "patience": 30, "cutoff": 5, "weight": 0.5, "seed": 0,
+    "eval_batch_size": 16, "device": CPU,
 }  # fmt: skip
 
 

@@ -6,51 +6,11 @@ import torch
 
 from kdrec.data.interactions import Interactions
 from kdrec.errors import KdrecError, UsageError
-from kdrec.models.base import Batch, Vectors
-from kdrec.models.bpr import bpr_l2
 from kdrec.models.ease import EASE
 from kdrec.models.itempop import ItemPop
 from kdrec.models.lightgcn import LightGCN, normalised_adjacency
-from kdrec.models.lookup import lookup
 from kdrec.seeding import torch_stream
 from tests.worlds import random_interactions
-
-
-def test_lookup_is_indexing_with_the_same_gradient() -> None:
-    index = torch.tensor([[2, 0], [2, 1], [2, 2]])
-    tables = [torch.randn(4, 3, dtype=torch.float64, requires_grad=True) for _ in range(2)]
-    tables[1].data.copy_(tables[0].data)
-    weight = torch.randn(3, 2, 3, dtype=torch.float64)
-    outs = [lookup(tables[0], index), tables[1][index]]
-    assert torch.equal(outs[0], outs[1])
-    for out in outs:
-        (out * weight).sum().backward()
-    assert torch.allclose(tables[0].grad, tables[1].grad)  # type: ignore[arg-type]
-    assert torch.autograd.gradcheck(lambda table: lookup(table, index).square(), (tables[0],))
-
-
-def test_bpr_with_penalty_is_its_formula() -> None:
-    generator = torch_stream(0, "x")
-    users, items, zero_users, zero_items = (
-        torch.randn(size, 3, generator=generator, dtype=torch.float64, requires_grad=True)
-        for size in (4, 5, 4, 5)
-    )
-    u, i, j = torch.tensor([0, 3, 3]), torch.tensor([1, 2, 4]), torch.tensor([0, 0, 1])
-    expected = 0.0
-    for a, b, c in zip(u.tolist(), i.tolist(), j.tolist(), strict=True):
-        margin = (users[a] @ items[b] - users[a] @ items[c]).item()
-        norms = sum(
-            row.square().sum().item() for row in (zero_users[a], zero_items[b], zero_items[c])
-        )
-        expected += (np.log1p(np.exp(-margin)) + 0.1 * 0.5 * norms) / 3
-    batch = Batch(u, i, j, 0, 1)
-    loss = bpr_l2(batch, Vectors(users, items), Vectors(zero_users, zero_items), 0.1)
-    assert loss.item() == pytest.approx(expected, rel=1e-12)
-
-    def of(*tables: torch.Tensor) -> torch.Tensor:
-        return bpr_l2(batch, Vectors(*tables[:2]), Vectors(*tables[2:]), 0.1)
-
-    assert torch.autograd.gradcheck(of, (users, items, zero_users, zero_items))
 
 
 def test_lightgcn_is_the_mean_of_dense_propagations() -> None:

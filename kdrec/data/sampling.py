@@ -7,6 +7,7 @@ from torch import Tensor
 
 from kdrec.data.interactions import Interactions
 from kdrec.errors import KdrecError
+from kdrec.kernels.draws import uniform
 
 
 class NegativeSampler:
@@ -36,6 +37,7 @@ class NegativeSampler:
         indptr = torch.from_numpy(train.indptr())
         position = torch.arange(len(train)) - indptr[train.users]
         users = torch.from_numpy(train.users)
+        self.users = users.to(device)
         self.n_items = train.n_items
         self.start = indptr[:-1].to(device)
         self.free = torch.from_numpy(train.n_items - counts).to(device)
@@ -43,9 +45,25 @@ class NegativeSampler:
 
     def sample(self, users: Tensor, generator: torch.Generator) -> Tensor:
         """One negative for each of `users`, [n] to [n]."""
-        uniform = torch.rand(
-            len(users), generator=generator, device=users.device, dtype=torch.float64
-        )
-        rank = (uniform * self.free[users]).long()
-        found = torch.searchsorted(self.shifted, users * self.n_items + rank, right=True)
-        return rank + found - self.start[users]
+        return self._items(users, uniform(users.shape, generator))
+
+    def of_pairs(self, order: Tensor, generator: torch.Generator) -> Tensor:
+        """One negative for each training pair, in this order: `sample(users[order])`.
+
+        The searches are made in the pairs' own order, in which each begins where the last one
+        ended in memory: with 16 million pairs that is five times as fast.
+
+        Args:
+            order: A permutation of the training pairs. Shape [n].
+            generator: On the device of `order`.
+        """
+        numbers = uniform(order.shape, generator)
+        numbers = torch.empty_like(numbers).index_copy_(0, order, numbers)
+        return self._items(self.users, numbers).index_select(0, order)
+
+    def _items(self, users: Tensor, numbers: Tensor) -> Tensor:
+        """The item at this share, in [0, 1), of the way through the user's free ones."""
+        rank = numbers.mul_(self.free.index_select(0, users)).long()
+        keys = rank + users * self.n_items
+        found = torch.searchsorted(self.shifted, keys, right=True)
+        return rank.add_(found).sub_(self.start.index_select(0, users))

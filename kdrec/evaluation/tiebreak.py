@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from kdrec.kernels.topk import top
+
 _LAST = torch.iinfo(torch.int64).min
 _CELLS = 1 << 19  # scores looked at together when ties are many: small enough for a cache
 
@@ -34,35 +36,34 @@ def tie_hash(users: Tensor, items: Tensor, seed: int) -> Tensor:
 def settle_ties(table: Tensor, users: Tensor, k: int, seed: int) -> tuple[Tensor, Tensor]:
     """The k best columns of each row, ties in the order of `tie_hash`, highest first.
 
-    `torch.topk` does the work; only rows in which a tie touches the first k places, or the
+    `top` does the work; only rows in which a tie touches the first k places, or the
     border below them, are put right.
 
     Args:
-        table: Scores, -inf where a pair is masked. Shape [B, n_items].
+        table: Scores, -inf where a pair is masked and in padding. Shape [B, n_items or more].
         users: The rows' users. Shape [B].
-        k: Length of the lists.
+        k: Length of the lists, at most the table's width.
         seed: Seed of the order among ties.
 
     Returns:
-        Items (-1 where none is left) and scores, both [B, min(k, n_items)].
+        Items (-1 where none is left) and scores, both [B, k].
     """
-    width = min(k, table.shape[1])
-    values, items = table.topk(min(width + 1, table.shape[1]), dim=1)
+    values, items = top(table, min(k + 1, table.shape[1]))
     equal = (values[:, 1:] == values[:, :-1]) & (values[:, 1:] > -torch.inf)
     tied = equal.any(dim=1).nonzero().squeeze(1)
     if len(tied):
-        if values.shape[1] > width:
-            border = equal[:, width - 1].nonzero().squeeze(1)
+        if values.shape[1] > k:
+            border = equal[:, k - 1].nonzero().squeeze(1)
             size = max(1, _CELLS // table.shape[1])
             for start in range(0, len(border), size):
                 rows = border[start : start + size]
-                items[rows, :width] = _refill(table, users, items, values, rows, width, seed)
-        chosen = items[tied, :width]
+                items[rows, :k] = _refill(table, users, items, values, rows, k, seed)
+        chosen = items[tied, :k]
         scores = table[tied[:, None], chosen]
         by_hash = tie_hash(users[tied, None], chosen, seed).argsort(dim=1, descending=True)
         by_score = scores.gather(1, by_hash).argsort(dim=1, descending=True, stable=True)
-        items[tied, :width] = chosen.gather(1, by_hash.gather(1, by_score))
-    items, values = items[:, :width], values[:, :width]
+        items[tied, :k] = chosen.gather(1, by_hash.gather(1, by_score))
+    items, values = items[:, :k], values[:, :k]
     return items.masked_fill(values == -torch.inf, -1), values
 
 

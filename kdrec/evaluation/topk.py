@@ -8,14 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from kdrec.data.interactions import IntArray, Interactions
 from kdrec.errors import KdrecError
 from kdrec.evaluation.tiebreak import settle_ties
-from kdrec.models.base import Backbone, EmbeddingScorer, Scorer
-
-_DOT_PRODUCTS = (Backbone.scores, EmbeddingScorer.scores)
+from kdrec.models.base import Scorer
+from kdrec.models.score_table import Columns, score_tables
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,91 +66,22 @@ def top_k(
     if batch_size < 1:
         raise KdrecError(f"batch_size must be at least 1, got {batch_size}.", "Try 256.")
     users = np.array(users, dtype=np.int64)  # a copy that torch may look at
-    items = np.full((len(users), k), -1, dtype=np.int64)
-    values = np.full((len(users), k), -np.inf, dtype=np.float32)
-    masks = [(part.indptr(), part.items) for part in mask]
-    n_items = next((part.n_items for part in mask), None)
-    work: Tensor | None = None
-    with torch.no_grad():
-        score = _Score(scorer, device)
-        for start in range(0, len(users), batch_size):
-            batch = users[start : start + batch_size]
-            work = score(batch, n_items, work)
-            table = work[: len(batch)]
-            _check_finite(table, batch)
-            for pointers, masked in masks:
-                rows, columns = _pairs_of(batch, pointers, masked)
-                table[
-                    torch.from_numpy(rows).to(device), torch.from_numpy(columns).to(device)
-                ] = -torch.inf
-            found, best = settle_ties(table, torch.from_numpy(batch).to(device), k, seed)
-            width = found.shape[1]
-            items[start : start + len(batch), :width] = found.cpu().numpy()
-            values[start : start + len(batch), :width] = best.cpu().numpy()
-            if on_batch is not None:
-                on_batch(len(batch))
-    return TopK(users, items, values)
-
-
-class _Score:
-    """Writes the scores of a batch into a work table that is kept from batch to batch.
-
-    The table is ours, so masking it never writes into the scorer's memory; and not allocating it
-    anew for each batch is most of the speed on a CPU.
-    """
-
-    def __init__(self, scorer: Scorer, device: str) -> None:
-        self.scorer = scorer
-        self.device = device
-        self.vectors: tuple[Tensor, Tensor] | None = None
-        if getattr(type(scorer), "scores", None) in _DOT_PRODUCTS:
-            user_vectors, item_vectors = scorer.embed()  # type: ignore[attr-defined]
-            if user_vectors.dtype == item_vectors.dtype == torch.float32:
-                self.vectors = (user_vectors.detach(), item_vectors.detach())
-
-    def __call__(self, users: IntArray, n_items: int | None, work: Tensor | None) -> Tensor:
-        index = torch.from_numpy(users).to(self.device)
-        if self.vectors is not None:
-            shape = (len(users), len(self.vectors[1]))
-        else:
-            scores = self.scorer.scores(index)
-            shape = (scores.shape[0], scores.shape[1]) if scores.ndim == 2 else (-1, -1)
-        if shape != (len(users), n_items or shape[1]):
-            raise KdrecError(
-                f"{type(self.scorer).__name__} gave scores of shape {shape} "
-                f"for {len(users)} users and {n_items} items.",
-                "scores(users) must return one row a user and one column an item.",
-            )
-        if work is None:
-            work = torch.empty(shape, dtype=torch.float32, device=self.device)
-        if self.vectors is not None:
-            user_vectors, item_vectors = self.vectors
-            torch.matmul(user_vectors[index], item_vectors.T, out=work[: len(users)])
-        else:
-            work[: len(users)] = scores
-        return work
-
-
-def _check_finite(table: Tensor, users: IntArray) -> None:
-    low, high = table.aminmax()
-    if bool(torch.isfinite(low) & torch.isfinite(high)):
-        return
-    bad = (~torch.isfinite(table)).sum(dim=1).cpu().numpy()
-    first = int(np.flatnonzero(bad)[0])
-    raise KdrecError(
-        f"User {users[first]} has {bad[first]} scores that are NaN or infinite "
-        f"(and so have {np.count_nonzero(bad) - 1} more users of this batch).",
-        "Training has diverged: lower lr, or raise l2.",
+    n_items = mask[0].n_items if mask else scorer.scores(torch.from_numpy(users[:1])).shape[1]
+    width = min(k, n_items)
+    where = torch.device(device)
+    items = torch.full((len(users), k), -1, dtype=torch.int64, device=where)
+    values = torch.full((len(users), k), -torch.inf, dtype=torch.float32, device=where)
+    tables = score_tables(
+        scorer, users, mask=mask, columns=Columns.all(n_items, where), batch_size=batch_size
     )
-
-
-def _pairs_of(users: IntArray, pointers: IntArray, items: IntArray) -> tuple[IntArray, IntArray]:
-    """Row in `users` and item of every pair of these users."""
-    starts = pointers[users]
-    counts = pointers[users + 1] - starts
-    rows = np.repeat(np.arange(len(users)), counts)
-    before = np.cumsum(counts) - counts
-    return rows, items[np.arange(len(rows)) + np.repeat(starts - before, counts)]
+    for start, table in tables:
+        batch = torch.from_numpy(users[start : start + len(table)]).to(where)
+        found, best = settle_ties(table, batch, width, seed)
+        items[start : start + len(table), :width] = found
+        values[start : start + len(table), :width] = best
+        if on_batch is not None:
+            on_batch(len(table))
+    return TopK(users, items.cpu().numpy(), values.cpu().numpy())
 
 
 def hits(topk: TopK, target: Interactions) -> NDArray[np.bool_]:

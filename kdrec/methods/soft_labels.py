@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from kdrec.data.interactions import IntArray, Interactions
-from kdrec.errors import KdrecError
+from kdrec.kernels.topk import top
 from kdrec.models.base import Scorer
+from kdrec.models.score_table import Columns, score_tables
 from kdrec.progress import task
 
 
@@ -24,6 +26,17 @@ class GroupPools:
 
     items: Tensor
     sizes: Tensor
+
+    def at(self, groups: Tensor, ranks: Tensor) -> Tensor:
+        """Items by rank, 0 where a pool ends before it.
+
+        Args:
+            groups: Group of each column. Shape [n].
+            ranks: Rank of each user's item. Shape [n_users, n].
+        """
+        n_users, _, width = self.items.shape
+        place = ranks.clamp(max=width - 1) + groups * width
+        return self.items.view(n_users, -1).gather(1, place).long().clamp_(min=0)
 
 
 @torch.no_grad()
@@ -57,32 +70,25 @@ def rank_within_groups(
     members = [
         torch.from_numpy((groups == group).nonzero()[0]) for group in range(int(groups.max()) + 1)
     ]
-    members = [
-        items[torch.randperm(len(items), generator=generator)].to(device) for items in members
-    ]
+    members = [items[torch.randperm(len(items), generator=generator)] for items in members]
     longest = min(pool, max(len(items) for items in members))
-    items_out = torch.full((train.n_users, len(members), longest), -1, dtype=torch.int32)
-    sizes = torch.zeros((train.n_users, len(members)), dtype=torch.int64)
-    indptr = torch.from_numpy(train.indptr())
-    seen_users = torch.from_numpy(train.users).to(device)
-    seen_items = torch.from_numpy(train.items).to(device)
+    items_out = torch.full(
+        (train.n_users, len(members), longest), -1, dtype=torch.int32, device=device
+    )
+    sizes = torch.zeros((train.n_users, len(members)), dtype=torch.int64, device=device)
+    columns = Columns(members, train.n_items, device)
+    small = columns.items.to(torch.int32)
+    tables = score_tables(
+        scorer, np.arange(train.n_users), mask=[train], columns=columns, batch_size=batch_size
+    )
     with task("soft labels", total=train.n_users, unit="user") as progress:
-        for first in range(0, train.n_users, batch_size):
-            users = torch.arange(first, min(first + batch_size, train.n_users), device=device)
-            scores = scorer.scores(users).clone()
-            if not bool(torch.isfinite(scores).all()):
-                raise KdrecError(
-                    f"The teacher's scores of users {first}..{first + len(users) - 1} are not all "
-                    "finite.",
-                    "Train the teacher with a lower learning rate.",
-                )
-            begin, end = int(indptr[first]), int(indptr[first + len(users)])
-            scores[seen_users[begin:end] - first, seen_items[begin:end]] = -torch.inf
-            for group, items in enumerate(members):
-                top = scores[:, items].topk(min(longest, len(items)), sorted=True)
-                real = torch.isfinite(top.values)
-                ranked = torch.where(real, items[top.indices], -1).to(torch.int32)
-                items_out[first : first + len(users), group, : ranked.shape[1]] = ranked.cpu()
-                sizes[first : first + len(users), group] = real.sum(1).cpu()
-            progress.advance(len(users))
-    return GroupPools(items_out.to(device), sizes.to(device))
+        for first, table in tables:
+            rows = slice(first, first + len(table))
+            for group, (start, end, stop) in enumerate(columns.bounds):
+                values, places = top(table[:, start:stop], min(longest, end - start))
+                real = values > -torch.inf
+                items = small[start:stop].index_select(0, places.view(-1)).view(places.shape)
+                items_out[rows, group, : places.shape[1]] = items.masked_fill_(~real, -1)
+                torch.sum(real, 1, out=sizes[rows, group])
+            progress.advance(len(table))
+    return GroupPools(items_out, sizes)

@@ -16,10 +16,11 @@ from torch.nn import functional
 
 from kdrec.data.groups import popularity_groups, random_groups
 from kdrec.data.interactions import IntArray, Interactions
+from kdrec.kernels.dots import dots
+from kdrec.kernels.draws import RankPairs
 from kdrec.methods.base import Distiller, Teacher
 from kdrec.methods.soft_labels import GroupPools, rank_within_groups
 from kdrec.models.base import Batch, Vectors
-from kdrec.models.lookup import lookup
 from kdrec.ranges import Count, Range, check_ranges
 from kdrec.seeding import stream, torch_stream
 
@@ -33,41 +34,6 @@ def pairs_per_group(n_pairs: int, n_groups: int) -> list[int]:
     each = round(n_pairs / n_groups)
     short = max(0, n_pairs - each * n_groups)
     return [each + (group < short) for group in range(n_groups)]
-
-
-def draw_ranks(sizes: Tensor, mu: float, generator: torch.Generator) -> Tensor:
-    """Ranks from 0, with `P(r) ~ exp(-r / mu)` for r below the size, by the inverse of the law.
-
-    Args:
-        sizes: Number of ranks, at least 1. Any shape.
-        mu: Scale of the law, in ranks.
-        generator: On the device of `sizes`.
-    """
-    uniform = torch.rand(sizes.shape, generator=generator, device=sizes.device, dtype=torch.float64)
-    mass = -torch.expm1(-sizes.double() / mu)
-    ranks = (-mu * torch.log1p(-uniform * mass)).long()
-    return torch.minimum(ranks, sizes - 1)
-
-
-def draw_pairs(sizes: Tensor, mu: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Two different ranks each, independent draws of `draw_ranks` given that they differ.
-
-    Args:
-        sizes: Number of ranks of each pair, at least 2. Any shape.
-        mu: Scale of the law, in ranks.
-        generator: On the device of `sizes`.
-
-    Returns:
-        First and second rank, in the order drawn, of the shape of `sizes`.
-    """
-    first, second = (draw_ranks(sizes, mu, generator) for _ in range(2))
-    tied = (first == second).nonzero(as_tuple=True)
-    while len(tied[0]):
-        first[tied] = draw_ranks(sizes[tied], mu, generator)
-        second[tied] = draw_ranks(sizes[tied], mu, generator)
-        again = first[tied] == second[tied]
-        tied = tuple(index[again] for index in tied)
-    return first, second
 
 
 class UnKD(Distiller):
@@ -130,7 +96,7 @@ class UnKD(Distiller):
         if grouping == "random":
             groups = random_groups(groups, stream(seed, "groups"))
         self.groups: IntArray = groups
-        self.norm, self.mu, self.swap_defect = norm, mu, swap_defect
+        self.norm, self.swap_defect = norm, swap_defect
         self.n_users = train.n_users
         self.pools: GroupPools = rank_within_groups(
             teacher.scorer,
@@ -144,41 +110,37 @@ class UnKD(Distiller):
         shares = pairs_per_group(n_pairs, int(groups.max()) + 1)
         #: Group of each of a user's pairs. Shape [n_pairs].
         self.pair_group = torch.from_numpy(np.repeat(np.arange(len(shares)), shares)).to(device)
-        #: 1 where the user's pool of the group has two items or more. Shape [n_users, n_pairs].
-        self.valid = self.pools.sizes[:, self.pair_group] >= 2
-        self.better = self.worse = torch.empty(0, dtype=torch.int64)
+        sizes = self.pools.sizes[:, self.pair_group]
+        #: Where the user's pool of the group has two items or more. Shape [n_users, n_pairs].
+        self.valid = sizes >= 2
+        #: Weight of each pair in its user's loss.
+        self.share = self.valid.float()
+        if norm == "official":
+            self.share /= self.share.sum(1, keepdim=True).clamp(min=1)
+        self.law = RankPairs(sizes.clamp(min=2), mu)
+        #: The better items of each user's pairs, then the worse ones. Shape [n_users, 2 n_pairs].
+        self.pairs = torch.empty(0, dtype=torch.int64)
         self.order = torch.empty(0, dtype=torch.int64)
 
     def begin_epoch(self, epoch: int, generator: torch.Generator) -> None:  # noqa: ARG002
         """Draws all users' pairs and the order in which users are visited."""
-        sizes = self.pools.sizes[:, self.pair_group]
-        first, second = draw_pairs(sizes.clamp(min=2), self.mu, generator)
-        better, worse = torch.minimum(first, second), torch.maximum(first, second)
+        better, worse = self.law.draw(generator)
         if self.swap_defect:
-            worse = torch.where(first > second, better, worse)
-        width = self.pools.items.shape[2]
-        cell = torch.arange(self.n_users, device=sizes.device)[:, None] * self.pools.sizes.shape[1]
-        start = (cell + self.pair_group) * width
-        flat = self.pools.items.view(-1)
-        last = width - 1
-        self.better = flat[start + better.clamp(max=last)].long().clamp(min=0)
-        self.worse = flat[start + worse.clamp(max=last)].long().clamp(min=0)
-        self.order = torch.randperm(self.n_users, generator=generator, device=sizes.device)
+            swapped = torch.rand(worse.shape, generator=generator, device=worse.device) < 0.5
+            worse = torch.where(swapped, better, worse)
+        self.pairs = self.pools.at(self.pair_group.repeat(2), torch.cat([better, worse], dim=1))
+        self.order = torch.randperm(self.n_users, generator=generator, device=worse.device)
 
     def loss(self, batch: Batch, vectors: Vectors) -> Tensor:
         """Eq. (5), or its official form, on this step's users."""
         if self.norm == "official":
-            values, valid = self._pair_losses(batch.users, vectors)
-            return ((values * valid).sum(1) / valid.sum(1).clamp(min=1)).mean()
+            return self._loss_of(batch.users, vectors) / len(batch.users)
         first = batch.step * self.n_users // batch.n_steps
         last = (batch.step + 1) * self.n_users // batch.n_steps
-        values, valid = self._pair_losses(self.order[first:last], vectors)
-        return (values * valid).sum() * (batch.n_steps / self.n_users)
+        return self._loss_of(self.order[first:last], vectors) * (batch.n_steps / self.n_users)
 
-    def _pair_losses(self, users: Tensor, vectors: Vectors) -> tuple[Tensor, Tensor]:
-        """`-log sigmoid(s+ - s-)` of the users' pairs and which of them count: [B, n_pairs]."""
-        better, worse = self.better[users], self.worse[users]
-        items = lookup(vectors.items, torch.cat([better, worse], dim=1))
-        scores = torch.bmm(items, lookup(vectors.users, users).unsqueeze(2)).squeeze(2)
-        positive, negative = scores.chunk(2, dim=1)
-        return functional.softplus(negative - positive), self.valid[users].to(scores.dtype)
+    def _loss_of(self, users: Tensor, vectors: Vectors) -> Tensor:
+        """`-log sigmoid(s+ - s-)`, weighted and summed over the users' pairs."""
+        scores = dots(*vectors, users, self.pairs.index_select(0, users))
+        better, worse = scores.chunk(2, dim=1)
+        return (functional.softplus(worse - better) * self.share.index_select(0, users)).sum()

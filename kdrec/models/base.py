@@ -30,6 +30,10 @@ class Batch:
     step: int
     n_steps: int
 
+    def pairs(self) -> Tensor:
+        """The positives, then the negatives. Shape [2 B]."""
+        return torch.cat([self.positives, self.negatives])
+
 
 class Vectors(NamedTuple):
     """User vectors [n_users, dim] and item vectors [n_items, dim]; their product is the score."""

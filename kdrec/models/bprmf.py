@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from kdrec.data.interactions import Interactions
+from kdrec.kernels.bpr import BPRLoss
 from kdrec.models.base import Backbone, Batch, Vectors
-from kdrec.models.bpr import bpr_l2
 from kdrec.ranges import Count, check_ranges
 
 
@@ -27,6 +27,7 @@ class BPRMF(Backbone):
         check_ranges(BPRMF.__init__, locals())
         self.user_table = nn.Parameter(torch.empty(train.n_users, dim))
         self.item_table = nn.Parameter(torch.empty(train.n_items, dim))
+        self.bpr = BPRLoss()
         for table in (self.user_table, self.item_table):
             nn.init.xavier_uniform_(table, generator=generator)
 
@@ -36,4 +37,4 @@ class BPRMF(Backbone):
 
     def loss(self, batch: Batch, vectors: Vectors, l2: float) -> Tensor:
         """BPR with the penalty on the rows of the batch."""
-        return bpr_l2(batch, vectors, vectors, l2)
+        return self.bpr(*vectors, batch.users, batch.pairs(), l2)

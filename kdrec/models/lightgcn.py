@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from kdrec.data.interactions import Interactions
+from kdrec.kernels.bpr import BPRLoss, squared_norm
+from kdrec.kernels.propagate import MeanOfLayers
 from kdrec.models.base import Backbone, Batch, Vectors
-from kdrec.models.bpr import bpr_l2
 from kdrec.models.sparse import to_torch
 from kdrec.ranges import Count, Natural, NonNegative, check_ranges
 
@@ -27,19 +28,6 @@ def normalised_adjacency(train: Interactions) -> Tensor:
     graph = scipy.sparse.block_array([[None, pairs], [pairs.T, None]], format="csr")
     scale = scipy.sparse.diags_array(1.0 / np.sqrt(np.maximum(graph.sum(axis=1), 1)))
     return to_torch(scipy.sparse.csr_array(scale @ graph @ scale))
-
-
-class _Propagate(torch.autograd.Function):
-    """`A @ x` for a symmetric `A`, whose backward is the same product."""
-
-    @staticmethod
-    def forward(ctx: Any, adjacency: Tensor, x: Tensor) -> Tensor:
-        ctx.adjacency = adjacency
-        return adjacency @ x
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor]:
-        return None, ctx.adjacency @ grads[0]
 
 
 class LightGCN(Backbone):
@@ -66,11 +54,12 @@ class LightGCN(Backbone):
     ) -> None:
         super().__init__()
         check_ranges(LightGCN.__init__, locals())
-        self.n_layers = n_layers
         self.n_users = train.n_users
         self.table = nn.Parameter(torch.empty(train.n_users + train.n_items, dim))
         nn.init.normal_(self.table, std=init_std, generator=generator)
         self.adjacency = normalised_adjacency(train)
+        self.mean = MeanOfLayers(n_layers, train.n_users)
+        self.bpr = BPRLoss()
 
     def _apply(self, fn: Any, recurse: bool = True) -> LightGCN:  # noqa: FBT001, FBT002
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
@@ -79,14 +68,11 @@ class LightGCN(Backbone):
 
     def embed(self) -> Vectors:
         """The mean over layers, split into users and items."""
-        layer = total = self.table
-        for _ in range(self.n_layers):
-            layer = _Propagate.apply(self.adjacency, layer)  # type: ignore[no-untyped-call]
-            total = total + layer
-        mean = total / (self.n_layers + 1)
-        return Vectors(mean[: self.n_users], mean[self.n_users :])
+        return Vectors(*self.mean(self.adjacency, self.table))
 
     def loss(self, batch: Batch, vectors: Vectors, l2: float) -> Tensor:
         """BPR on the propagated vectors, with the penalty on the rows of layer zero."""
-        zero = Vectors(self.table[: self.n_users], self.table[self.n_users :])
-        return bpr_l2(batch, vectors, zero, l2)
+        pairs = batch.pairs()
+        rows = torch.cat([batch.users, pairs + self.n_users])
+        penalty = squared_norm(self.table, rows) * (0.5 * l2 / len(batch.users))
+        return self.bpr(*vectors, batch.users, pairs, 0.0) + penalty

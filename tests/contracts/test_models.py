@@ -40,10 +40,10 @@ def trained(name: str, split: Split) -> nn.Module:
         model.fit()
         return model
     assert isinstance(model, Backbone)
-    options = {"lr": 0.02, "l2": 1e-3, "batch_size": 128, "epochs": 40, "eval_every": 5}
+    options = {"optimiser": "adam", "lr": 0.02, "l2": 1e-3, "batch_size": 128}
     fit(
-        model, None, split, name=name, patience=40, cutoff=5, weight=0.0, seed=0,
-        eval_batch_size=16, device=CPU, **options,
+        model, None, split, name=name, epochs=40, eval_every=5, patience=40, cutoff=5, weight=0.0,
+        seed=0, eval_batch_size=16, device=CPU, **options,
     )  # fmt: skip
     return model
 

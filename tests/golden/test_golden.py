@@ -5,16 +5,43 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
+from kdrec.kernels.draws import RankPairs, draw_ranks
 from tests import clitoys
 from tests.golden.numbers import COMMANDS, FILE, measure
 
 GOLDEN = json.loads(FILE.read_text("utf-8"))
+BEFORE = "citeulike unkd, pairs by rejection"
 
 
 @pytest.fixture(autouse=True)
 def root_logger() -> Iterator[None]:
     yield from clitoys.keep_root_logger()
+
+
+@pytest.mark.slow
+def by_rejection(self: RankPairs, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """The naive twin of `RankPairs.draw`: draw two ranks, and both again where they are equal."""
+    first, second = (draw_ranks(self.sizes, self.mu, generator) for _ in range(2))
+    tied = (first == second).nonzero(as_tuple=True)
+    while len(tied[0]):
+        for ranks in (first, second):
+            ranks[tied] = draw_ranks(self.sizes[tied], self.mu, generator)
+        again = first[tied] == second[tied]
+        tied = tuple(index[again] for index in tied)
+    return torch.minimum(first, second), torch.maximum(first, second)
+
+
+@pytest.mark.slow
+def test_with_the_draws_of_before_unkd_has_the_numbers_of_before(
+    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They were measured by the straightforward code that the kernels replaced."""
+    monkeypatch.setattr(RankPairs, "draw", by_rejection)
+    found = measure("citeulike unkd", shared.resolve(), tmp_path)
+    assert found == pytest.approx(GOLDEN[BEFORE], abs=2e-3)
+    assert found != pytest.approx(GOLDEN["citeulike unkd"], abs=2e-3)
 
 
 @pytest.mark.slow

@@ -1,0 +1,68 @@
+"""Adam over the rows that a step touches."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from kdrec.kernels.rows import RowGradient
+
+
+class LazyAdam:
+    """Adam that leaves a row and its moments alone in a step that has no gradient for it.
+
+    Adam's dense form (Kingma and Ba, ICLR 2015) moves every row in every step, by the momentum
+    of earlier ones, and costs the table; this one costs the batch. It is what
+    `torch.optim.SparseAdam` does; a gradient that came by other means than lookups moves all rows.
+
+    Args:
+        parameters: With kept gradients (`kernels.rows.keep_gradient`).
+        lr: Learning rate.
+        betas: Decay of the two moments.
+        eps: Added to the root of the second.
+    """
+
+    def __init__(
+        self,
+        parameters: Sequence[nn.Parameter],
+        lr: float,
+        *,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+    ) -> None:
+        self.parameters, self.lr, self.betas, self.eps = list(parameters), lr, betas, eps
+        self._moments = [
+            tuple(torch.zeros_like(one, requires_grad=False) for _ in self.betas)
+            for one in self.parameters
+        ]
+        self._steps = 0
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Moves the rows that have a gradient."""
+        self._steps += 1
+        for parameter, moments in zip(self.parameters, self._moments, strict=True):
+            kept = RowGradient.of(parameter)
+            if kept is None:
+                raise TypeError("LazyAdam needs parameters with kept gradients.")
+            if kept.everywhere:
+                self._move(parameter, moments, kept.dense)
+                continue
+            # A row that stands in the index twice is computed twice, to the same end: that is
+            # cheaper than to find it, and nothing waits for the device to count.
+            index = kept.touched()
+            rows = [table.index_select(0, index) for table in (parameter, *moments, kept.dense)]
+            self._move(rows[0], (rows[1], rows[2]), rows[3])
+            for table, new in zip((parameter, *moments), rows[:3], strict=True):
+                table.index_copy_(0, index, new)
+
+    def _move(self, values: Tensor, moments: tuple[Tensor, ...], gradient: Tensor) -> None:
+        first, second = moments
+        decay = [1 - beta**self._steps for beta in self.betas]
+        first.lerp_(gradient, 1 - self.betas[0])
+        second.mul_(self.betas[1]).addcmul_(gradient, gradient, value=1 - self.betas[1])
+        root = second.sqrt().div_(math.sqrt(decay[1])).add_(self.eps)
+        values.addcdiv_(first, root, value=-self.lr / decay[0])

@@ -1,0 +1,120 @@
+"""An epoch of training: its batches, its steps, and what is kept between them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from kdrec.data.interactions import Interactions, Split
+from kdrec.data.sampling import NegativeSampler
+from kdrec.kernels.adam import LazyAdam
+from kdrec.kernels.rows import keep_gradient
+from kdrec.methods.base import Distiller
+from kdrec.models.base import Backbone, Batch
+from kdrec.seeding import torch_stream
+
+
+def batches(
+    train: Interactions,
+    sampler: NegativeSampler,
+    batch_size: int,
+    generator: torch.Generator,
+    device: torch.device,
+) -> Callable[[], Iterator[Batch]]:
+    """An epoch's batches: every training pair once, in random order, with one fresh negative."""
+    users = torch.from_numpy(train.users).to(device)
+    items = torch.from_numpy(train.items).to(device)
+    n_steps = math.ceil(len(train) / batch_size)
+
+    def epoch() -> Iterator[Batch]:
+        order = torch.randperm(len(train), generator=generator, device=device)
+        shuffled, positives = users.index_select(0, order), items.index_select(0, order)
+        negatives = sampler.of_pairs(order, generator)
+        for step in range(n_steps):
+            part = slice(step * batch_size, (step + 1) * batch_size)
+            yield Batch(shuffled[part], positives[part], negatives[part], step, n_steps)
+
+    return epoch
+
+
+class Trainer:
+    """One model's optimiser and random streams; runs an epoch at a time.
+
+    Within an epoch everything stays on the device, and nothing waits for it.
+    """
+
+    def __init__(
+        self,
+        model: Backbone,
+        distiller: Distiller | None,
+        split: Split,
+        optimiser: str,
+        lr: float,
+        l2: float,
+        batch_size: int,
+        weight: float,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        self.model, self.distiller = model, distiller
+        self.l2, self.weight, self.device = l2, weight, device
+        self.own_parameters = list(model.parameters())
+        extra = [] if distiller is None else list(distiller.to(device).parameters())
+        self.parameters = [*self.own_parameters, *extra]
+        self.gradients = [keep_gradient(parameter) for parameter in self.parameters]
+        self.optimiser = (
+            LazyAdam(self.parameters, lr)
+            if optimiser == "lazy_adam"
+            else torch.optim.Adam(self.parameters, lr=lr, fused=True)
+        )
+        self.distil_draw = torch_stream(seed, "distil", device=device.type)
+        draw = torch_stream(seed, "pairs", device=device.type)
+        sampler = NegativeSampler(split.train, device=device)
+        self.batches = batches(split.train, sampler, batch_size, draw, device)
+
+    def epoch(self, epoch: int, *, with_ratio: bool) -> dict[str, float]:
+        """Mean data and distillation loss of the epoch, and the ratio of their gradients."""
+        if self.distiller is not None:
+            self.distiller.begin_epoch(epoch, self.distil_draw)
+        sums = torch.zeros(2, device=self.device)
+        ratio = torch.zeros((), device=self.device)
+        n_steps = 1
+        for batch in self.batches():
+            n_steps = batch.n_steps
+            vectors = self.model.embed()
+            loss = self.model.loss(batch, vectors, self.l2)
+            sums[0] += loss.detach()
+            if self.distiller is not None:
+                distilled = self.distiller.loss(batch, vectors)
+                sums[1] += distilled.detach()
+                if with_ratio and batch.step == 0:
+                    ratio = self.gradient_ratio(loss, distilled)
+                loss = loss + self.weight * distilled
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.optimiser.step()
+            self.clear()
+        found = torch.cat([sums / n_steps, ratio.unsqueeze(0)]).tolist()
+        return dict(zip(("loss", "distillation", "gradient_ratio"), found, strict=True))
+
+    def clear(self) -> None:
+        """Makes all gradients zero."""
+        for gradient in self.gradients:
+            gradient.clear()
+
+    def release(self) -> None:
+        """Gives the gradients' memory back."""
+        for parameter in self.parameters:
+            parameter.grad = None
+
+    def gradient_ratio(self, loss: Tensor, distilled: Tensor) -> Tensor:
+        """Norm of the gradient of `distilled` over that of `loss`; the graph is kept."""
+        norms = []
+        for part in (distilled, loss):
+            part.backward(retain_graph=True)  # type: ignore[no-untyped-call]
+            grads = [one.grad for one in self.own_parameters if one.grad is not None]
+            norms.append(torch.nn.utils.get_total_norm(grads))
+            self.clear()
+        return norms[0] / norms[1]
