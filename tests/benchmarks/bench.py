@@ -1,17 +1,23 @@
-"""Times the hot routines beside their floor and their naive twin; prints a table.
+"""Times the hot routines beside their floors and their naive twins; prints a table.
 
-    python tests/benchmarks/bench.py [--users 5219 --items 25181 --per-user 19]
+    python tests/benchmarks/bench.py [--users 5219 --items 25181 --per-user 24] [--device cpu]
 
-Everything runs in this one process on random data of CiteULike's shape, each routine `--repeat`
-times, and the median is shown. Ratios are what matters: machines differ.
+Everything runs in this one process on random data of CiteULike's shape. What a row compares is
+timed in turns, `--rounds` times each, and the least time is taken: what a machine that does other
+things beside adds to a time is never negative. Ratios are what matters: machines differ.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
+import functools
+import os
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -24,16 +30,19 @@ from kdrec.data.interactions import Interactions, Split
 from kdrec.data.sampling import NegativeSampler
 from kdrec.evaluation import metrics
 from kdrec.evaluation.grouped import evaluate
-from kdrec.methods.base import Teacher
+from kdrec.kernels.rows import keep_gradient
+from kdrec.kernels.topk import ALIGN
+from kdrec.methods.base import Distiller, Teacher
 from kdrec.methods.soft_labels import rank_within_groups
 from kdrec.methods.unkd import UnKD
-from kdrec.models.base import Batch, frozen
+from kdrec.models.base import Backbone, Batch, EmbeddingScorer, frozen
 from kdrec.models.bprmf import BPRMF
 from kdrec.models.lightgcn import LightGCN
 from kdrec.seeding import torch_stream
+from kdrec.training.trainer import Trainer, batches
 
-CPU = torch.device("cpu")
-BATCH = 2048
+BATCH, LR, L2 = 2048, 1e-3, 1e-3
+Work = Callable[[], object]
 
 
 def world(users: int, items: int, per_user: int) -> Split:
@@ -52,42 +61,245 @@ def world(users: int, items: int, per_user: int) -> Split:
     return Split(of(part > 1), of(part == 1), of(part == 0))
 
 
-def median(work: Callable[[], object], repeat: int) -> float:
-    """Median milliseconds of `repeat` calls after one that is not counted."""
-    work()
-    times = []
-    for _ in range(repeat):
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times) * 1e3
+class Bench:
+    """The data, the machine, and the rows found so far."""
+
+    def __init__(self, split: Split, device: torch.device, rounds: int) -> None:
+        self.split, self.train, self.device, self.rounds = split, split.train, device, rounds
+        self.draw = torch_stream(0, "bench", device=device.type)
+        self.table = Table(
+            title=f"{len(self.train):,} training pairs, {device}, {torch.get_num_threads()} threads"
+        )
+        for column in ("routine", "floor"):
+            self.table.add_column(column)
+        for column in ("floor ms", "ours ms", "ratio", "at most"):
+            self.table.add_column(column, justify="right")
+        for column in ("twin ms", "twin/ours", "at least"):
+            self.table.add_column(column, justify="right")
+
+    def least(self, **works: Work) -> dict[str, float]:
+        """Least milliseconds of each of the works, in turns after one that does not count."""
+        best = dict.fromkeys(works, float("inf"))
+        for turn in range(self.rounds + 1):
+            for name, work in works.items():
+                start = time.perf_counter()
+                work()
+                if self.device.type == "cuda":
+                    torch.cuda.synchronize()
+                if turn:
+                    best[name] = min(best[name], 1e3 * (time.perf_counter() - start))
+        return best
+
+    def row(
+        self,
+        name: str,
+        floor_name: str,
+        times: dict[str, float],
+        at_most: float | None = None,
+        at_least: float | None = None,
+    ) -> None:
+        """Adds a row; a ratio beyond its bound is red."""
+
+        def shown(value: float, ok: bool) -> str:
+            return f"{value:.2f}" if ok else f"[red]{value:.2f}[/red]"
+
+        floor, ours, twin = times["floor"], times["ours"], times.get("twin")
+        ratio = ours / floor
+        cells = [f"{floor:.2f}", f"{ours:.2f}", shown(ratio, at_most is None or ratio <= at_most)]
+        cells.append("" if at_most is None else f"{at_most:g}")
+        if twin is None:
+            cells += ["", "", ""]
+        else:
+            gain = twin / ours
+            cells += [f"{twin:.2f}", shown(gain, at_least is None or gain >= at_least)]
+            cells.append("" if at_least is None else f"{at_least:g}")
+        self.table.add_row(name, floor_name, *cells)
+
+    def epoch_batches(self) -> list[Batch]:
+        """The batches of one epoch."""
+        sampler = NegativeSampler(self.train, device=self.device)
+        return list(batches(self.train, sampler, BATCH, self.draw, self.device)())
+
+    def mf(self, dim: int) -> BPRMF:
+        """A factorisation on the device."""
+        return BPRMF(self.train, dim=dim, generator=torch_stream(0, "init")).to(self.device)
+
+    def gcn(self, dim: int) -> LightGCN:
+        """A LightGCN of two layers on the device."""
+        start = torch_stream(0, "init")
+        model = LightGCN(self.train, dim=dim, n_layers=2, init_std=0.1, generator=start)
+        return model.to(self.device)
+
+    def trainer(self, distiller: Distiller | None, dim: int = 10) -> Trainer:
+        """A student's training."""
+        return Trainer(
+            self.mf(dim), distiller, self.split, "adam", LR, L2, BATCH, 0.1, 0, self.device
+        )
 
 
-def train_steps(model: torch.nn.Module, batch: Batch) -> dict[str, Callable[[], object]]:
-    """A step as kdrec takes it, the optimiser alone, and the step through plain autograd."""
-    optimiser = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
+def steps(model: Backbone, epoch: list[Batch], least: Work | None = None) -> dict[str, Work]:
+    """An epoch's steps as kdrec takes them, and what they cannot do without."""
+    optimiser = torch.optim.Adam(model.parameters(), lr=LR, fused=True)
+    gradients = [keep_gradient(parameter) for parameter in model.parameters()]
 
     def ours() -> None:
-        optimiser.zero_grad(set_to_none=True)
-        model.loss(batch, model.embed(), 1e-3).backward()
-        optimiser.step()
+        for batch in epoch:
+            model.loss(batch, model.embed(), L2).backward()
+            optimiser.step()
+            for gradient in gradients:
+                gradient.clear()
+
+    def floor() -> None:
+        for _ in epoch:
+            if least is not None:
+                least()
+            optimiser.step()
+
+    return {"ours": ours, "floor": floor}
+
+
+def plain_steps(model: BPRMF, epoch: list[Batch]) -> Work:
+    """BPR-MF by plain autograd through `functional.embedding`."""
+    optimiser = torch.optim.Adam(model.parameters(), lr=LR, fused=True)
 
     def twin() -> None:
-        optimiser.zero_grad(set_to_none=True)
-        users, items = model.embed()
-        u, i, j = (
-            functional.embedding(index, table)
-            for index, table in (
-                (batch.users, users), (batch.positives, items), (batch.negatives, items),
-            )
-        )  # fmt: skip
-        norms = u.square().sum() + i.square().sum() + j.square().sum()
-        loss = functional.softplus((u * (j - i)).sum(1)).mean() + 1e-3 * 0.5 * norms / BATCH
-        loss.backward()
-        optimiser.step()
+        for batch in epoch:
+            optimiser.zero_grad(set_to_none=True)
+            u = functional.embedding(batch.users, model.user_table)
+            i = functional.embedding(batch.positives, model.item_table)
+            j = functional.embedding(batch.negatives, model.item_table)
+            norms = u.square().sum() + i.square().sum() + j.square().sum()
+            loss = functional.softplus((u * (j - i)).sum(1)).mean() + L2 * norms / (2 * len(u))
+            loss.backward()
+            optimiser.step()
 
-    ours()
-    return {"ours": ours, "twin": twin, "floor": optimiser.step}
+    return twin
+
+
+def per_step(times: dict[str, float], n_steps: int) -> dict[str, float]:
+    """An epoch's times as those of one step."""
+    return {name: value / n_steps for name, value in times.items()}
+
+
+def training(bench: Bench) -> None:
+    """Steps of the backbones."""
+    epoch = bench.epoch_batches()
+    for dim, at_most, at_least in ((100, 2.5, 2.0), (10, None, 1.5)):
+        works = steps(bench.mf(dim), epoch) | {"twin": plain_steps(bench.mf(dim), epoch)}
+        times = per_step(bench.least(**works), len(epoch))
+        bench.row(f"BPR-MF step, dim {dim}", "fused Adam", times, at_most, at_least)
+    for dim in (100, 10):
+        model, few = bench.gcn(dim), epoch[:8]
+        works = steps(model, few, products(model))
+        times = per_step(bench.least(**works), len(few))
+        bench.row(f"LightGCN step, dim {dim}, 2 layers", "4 products + fused Adam", times, 1.5)
+
+
+def products(model: LightGCN) -> Work:
+    """The sparse products of a step, between as many tables as the step has."""
+    x, *others = (torch.zeros_like(model.table, requires_grad=False) for _ in range(5))
+    adjacency = model.adjacency
+
+    def chain() -> None:
+        source = x
+        for target in others:
+            torch.addmm(target, adjacency, source, beta=0, out=target)
+            source = target
+
+    return chain
+
+
+def distillation(bench: Bench, teacher: Teacher) -> None:
+    """An epoch of UnKD beside one without a method, and its random draws."""
+
+    def unkd(norm: str) -> UnKD:
+        return UnKD(
+            bench.train, teacher, n_groups=4, grouping="popularity", n_pairs=30, mu=20.0,
+            pool=1000, norm=norm, swap_defect=False, seed=0, batch_size=256, device=bench.device,
+        )  # type: ignore[arg-type]  # fmt: skip
+
+    def epoch(trainer: Trainer) -> Work:
+        return functools.partial(trainer.epoch, 1, with_ratio=False)
+
+    method = unkd("paper")
+    sampler = NegativeSampler(bench.train, device=bench.device)
+    order = torch.randperm(len(bench.train), generator=bench.draw, device=bench.device)
+    times = bench.least(
+        none=epoch(bench.trainer(None)),
+        unkd=epoch(bench.trainer(method)),
+        official=epoch(bench.trainer(unkd("official"))),
+        negatives=lambda: sampler.of_pairs(order, bench.draw),
+        pairs=lambda: method.begin_epoch(1, bench.draw),
+    )
+    draws = times["negatives"] + times["pairs"]
+    share = {"floor": times["unkd"], "ours": draws}
+    bench.row("negatives and UnKD's pairs", "an epoch of UnKD", share, 0.2)
+    for name, key, at_most in (("UnKD", "unkd", 2.5), ("UnKD, norm=official", "official", None)):
+        found = {"floor": times["none"], "ours": times[key]}
+        bench.row(f"epoch of {name}", "an epoch of none", found, at_most)
+
+
+def ranking(bench: Bench, teacher: EmbeddingScorer) -> None:
+    """Soft labels and evaluation beside the score product and `topk`."""
+    users, items = teacher.vectors
+    padded = torch.zeros(-(-len(items) // ALIGN) * ALIGN, items.shape[1], device=bench.device)
+    padded[: len(items)] = items
+    table = torch.empty(128, len(padded), device=bench.device)
+
+    def scores_and_top(k: int) -> None:
+        """In batches that a cache holds, rows aligned: the best that the two calls can do."""
+        for part in users.split(len(table)):
+            torch.matmul(part, padded.T, out=table[: len(part)]).topk(k)
+
+    groups = popularity_groups(bench.train.item_counts(), 4)
+    times = bench.least(
+        floor=lambda: scores_and_top(1000),
+        ours=lambda: rank_within_groups(
+            teacher, bench.train, groups, pool=1000, batch_size=256,
+            generator=torch_stream(0, "ties"), device=bench.device,
+        ),
+    )  # fmt: skip
+    bench.row("soft labels, 4 pools of 1000", "scores + topk 1000", times, 2.0)
+    names = {
+        "recall": metrics.recall, "ndcg": metrics.ndcg, "precision": metrics.precision,
+        "hit_rate": metrics.hit_rate, "mrr": metrics.mrr, "map": metrics.average_precision,
+    }  # fmt: skip
+    times = bench.least(
+        floor=lambda: (scores_and_top(20), scores_and_top(20)),
+        ours=lambda: evaluate(
+            teacher, bench.split, metrics=names, cutoffs=[10, 20], item_groups=2, user_bins=5,
+            popular_mass=0.5, seed=0, batch_size=256, device=str(bench.device),
+        ),
+    )  # fmt: skip
+    bench.row("evaluation of test and validation", "2 x (scores + topk 20)", times, 1.5)
+
+
+def commands(bench: Bench) -> None:
+    """The program as a user starts it: seconds of whole processes."""
+    program = [sys.executable, "-m", "kdrec"]
+
+    def start(words: list[str], **env: str) -> None:
+        subprocess.run([*program, *words], check=True, capture_output=True, env=os.environ | env)
+
+    with tempfile.TemporaryDirectory() as folder:
+        small = ["distill", "experiment=demo", "fit.epochs=1", "teacher_fit.epochs=1",
+                 f"data_dir={folder}/data", f"output_dir={folder}/out", "--quiet"]  # fmt: skip
+        start(small)
+        times = bench.least(
+            bare=lambda: subprocess.run([sys.executable, "-c", "pass"], check=True),
+            help=lambda: start(["--help"]),
+            completion=lambda: start(["-sc", "query=bash"], COMP_LINE="kdrec distill method="),
+            finished=lambda: start(small),
+        )
+    second = 1000.0
+    for name, words, bound in (
+        ("help", "kdrec --help", 0.5), ("completion", "completion of method=", 0.5),
+        ("finished", "kdrec distill, finished already", 3.0),
+    ):  # fmt: skip
+        bench.row(words, "one second", {"floor": second, "ours": times[name]}, bound)
+
+
+PARTS = ("training", "distillation", "ranking", "commands")
 
 
 def main() -> None:
@@ -96,93 +308,25 @@ def main() -> None:
     parser.add_argument("--users", type=int, default=5219)
     parser.add_argument("--items", type=int, default=25181)
     parser.add_argument("--per-user", type=int, default=24)
-    parser.add_argument("--repeat", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     given = parser.parse_args()
     split = world(given.users, given.items, given.per_user)
-    train = split.train
-    table = Table(title=f"{len(train):,} training pairs, {torch.get_num_threads()} threads (ms)")
-    for column in ("routine", "floor", "floor ms", "ours ms", "ours/floor", "twin ms", "twin/ours"):
-        table.add_column(column, justify="left" if column in ("routine", "floor") else "right")
-
-    def row(
-        name: str, floor_name: str, floor: float, ours: float, twin: float | None = None
-    ) -> None:
-        table.add_row(
-            name, floor_name, f"{floor:.2f}", f"{ours:.2f}", f"{ours / floor:.2f}",
-            *(("", "") if twin is None else (f"{twin:.2f}", f"{twin / ours:.2f}")),
-        )  # fmt: skip
-
-    sampler = NegativeSampler(train, device=CPU)
-    draw = torch_stream(0, "bench")
-    users = torch.from_numpy(train.users)[torch.randperm(len(train), generator=draw)[:BATCH]]
-    positives = torch.randint(train.n_items, (BATCH,), generator=draw)
-    batch = Batch(users, positives, sampler.sample(users, draw), 0, 1)
-    steps: dict[int, float] = {}
-    for dim in (100, 10):
-        model = BPRMF(train, dim=dim, generator=draw)
-        times = {name: median(work, 50) for name, work in train_steps(model, batch).items()}
-        steps[dim] = times["ours"]
-        row(f"BPR-MF step, dim {dim}", "fused Adam", times["floor"], times["ours"], times["twin"])
-        graph = LightGCN(train, dim=dim, n_layers=2, init_std=0.1, generator=draw)
-        dense = graph.table.detach()
-        products = 4 * median(lambda: graph.adjacency @ dense, given.repeat)  # noqa: B023
-        times = {name: median(work, 20) for name, work in train_steps(graph, batch).items()}
-        row(
-            f"LightGCN step, dim {dim}, 2 layers", "4 products + Adam",
-            products + times["floor"], times["ours"],
-        )  # fmt: skip
-
-    teacher = frozen(BPRMF(train, dim=100, generator=draw))
-    method = UnKD(
-        train, Teacher(teacher, None), n_groups=4, grouping="popularity", n_pairs=30, mu=20.0,
-        pool=1000, norm="paper", swap_defect=False, seed=0, batch_size=256, device=CPU,
-    )  # fmt: skip
-    n_steps = -(-len(train) // BATCH)
-    epoch = n_steps * steps[10]
-    every = torch.from_numpy(train.users)
-    sampling = median(lambda: sampler.sample(every, draw), given.repeat)
-    row("negatives of an epoch", "steps of an epoch, dim 10", epoch, sampling)
-    pairs = median(lambda: method.begin_epoch(1, draw), given.repeat)
-    row("UnKD's pairs of an epoch", "steps of an epoch, dim 10", epoch, pairs)
-
-    everyone = torch.arange(train.n_users)
-
-    def scores_and_top(k: int) -> None:
-        for part in everyone.split(256):
-            teacher.scores(part).topk(k)
-
-    groups = popularity_groups(train.item_counts(), 4)
-    soft = median(
-        lambda: rank_within_groups(
-            teacher, train, groups, pool=1000, batch_size=256, generator=draw, device=CPU
-        ),
-        3,
-    )
-    row(
-        "soft labels, 4 pools of 1000",
-        "scores + top 1000",
-        median(lambda: scores_and_top(1000), 3),
-        soft,
-    )
-    names = {
-        "recall": metrics.recall, "ndcg": metrics.ndcg, "precision": metrics.precision,
-        "hit_rate": metrics.hit_rate, "mrr": metrics.mrr, "map": metrics.average_precision,
-    }  # fmt: skip
-    whole = median(
-        lambda: evaluate(
-            teacher, split, metrics=names, cutoffs=[10, 20], item_groups=2, user_bins=5,
-            popular_mass=0.5, seed=0, batch_size=256,
-        ),
-        3,
-    )  # fmt: skip
-    row(
-        "evaluation of test and validation",
-        "2 x (scores + top 20)",
-        2 * median(lambda: scores_and_top(20), 3),
-        whole,
-    )
-    Console().print(table)
+    bench = Bench(split, torch.device(given.device), given.rounds)
+    scorer = frozen(bench.mf(100))
+    assert isinstance(scorer, EmbeddingScorer)
+    if "training" in given.only:
+        training(bench)
+    if "distillation" in given.only:
+        distillation(bench, Teacher(scorer, scorer))
+    if "ranking" in given.only:
+        ranking(bench, scorer)
+    if "commands" in given.only:
+        commands(bench)
+    Console(width=max(140, Console().width)).print(bench.table)
 
 
 if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[2]))
     main()
