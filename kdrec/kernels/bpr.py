@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from kdrec.kernels.rows import gradient_rows
+from kdrec.kernels.threads import few_threads
 
 
 class BPRLoss:
@@ -37,9 +38,10 @@ class BPRLoss:
         work, self.free = self.free, None
         if work is None or not work.fits(user_table, len(users)):
             work = _Work(user_table, len(users))
-        loss: Tensor = _BPR.apply(  # type: ignore[no-untyped-call]
-            self, work, user_table, item_table, users, pairs, l2
-        )
+        with few_threads(work.items.numel()):
+            loss: Tensor = _BPR.apply(  # type: ignore[no-untyped-call]
+                self, work, user_table, item_table, users, pairs, l2
+            )
         return loss
 
 
@@ -96,20 +98,21 @@ class _BPR(torch.autograd.Function):
         if work.uses != ctx.use:
             raise RuntimeError("The BPR loss was computed again before this backward pass.")
         ctx.owner.free = work
-        slope = (ctx.margin.sigmoid() * (grads[0] / len(ctx.margin))).unsqueeze(1)
-        of_positive, of_negative = work.of_items.chunk(2)
-        torch.mul(work.user, slope, out=of_negative)
-        torch.neg(of_negative, out=of_positive)
-        torch.mul(work.difference, slope, out=work.of_user)
-        if ctx.l2:
-            penalty = grads[0] * ctx.l2
-            work.of_items.addcmul_(work.items, penalty)
-            work.of_user.addcmul_(work.user, penalty)
-        (user_table, item_table), (users, pairs) = ctx.tables, ctx.index
-        of_tables = (
-            gradient_rows(user_table, users, work.of_user),
-            gradient_rows(item_table, pairs, work.of_items),
-        )
+        with few_threads(work.items.numel()):
+            slope = (ctx.margin.sigmoid() * (grads[0] / len(ctx.margin))).unsqueeze(1)
+            of_positive, of_negative = work.of_items.chunk(2)
+            torch.mul(work.user, slope, out=of_negative)
+            torch.neg(of_negative, out=of_positive)
+            torch.mul(work.difference, slope, out=work.of_user)
+            if ctx.l2:
+                penalty = grads[0] * ctx.l2
+                work.of_items.addcmul_(work.items, penalty)
+                work.of_user.addcmul_(work.user, penalty)
+            (user_table, item_table), (users, pairs) = ctx.tables, ctx.index
+            of_tables = (
+                gradient_rows(user_table, users, work.of_user),
+                gradient_rows(item_table, pairs, work.of_items),
+            )
         return None, None, *of_tables, None, None, None
 
 
@@ -127,7 +130,8 @@ class _SquaredNorm(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, None]:
-        return gradient_rows(ctx.table, ctx.index, ctx.rows * (2 * grads[0])), None
+        with few_threads(ctx.rows.numel()):
+            return gradient_rows(ctx.table, ctx.index, ctx.rows * (2 * grads[0])), None
 
 
 def squared_norm(table: Tensor, index: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from kdrec.kernels.rows import gradient_rows
+from kdrec.kernels.threads import few_threads
 
 
 class _Dots(torch.autograd.Function):
@@ -25,13 +26,14 @@ class _Dots(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (grad,), (user, rows), (users, items) = grads, ctx.saved, ctx.index
-        of_user = torch.bmm(grad.unsqueeze(1), rows).squeeze(1)
-        of_items = (grad.unsqueeze(2) * user.unsqueeze(1)).view(-1, user.shape[1])
-        return (
-            gradient_rows(ctx.tables[0], users, of_user),
-            gradient_rows(ctx.tables[1], items.reshape(-1), of_items),
-            None, None,
-        )  # fmt: skip
+        with few_threads(rows.numel()):
+            of_user = torch.bmm(grad.unsqueeze(1), rows).squeeze(1)
+            of_items = (grad.unsqueeze(2) * user.unsqueeze(1)).view(-1, user.shape[1])
+            return (
+                gradient_rows(ctx.tables[0], users, of_user),
+                gradient_rows(ctx.tables[1], items.reshape(-1), of_items),
+                None, None,
+            )  # fmt: skip
 
 
 def dots(user_table: Tensor, item_table: Tensor, users: Tensor, items: Tensor) -> Tensor:
@@ -46,5 +48,8 @@ def dots(user_table: Tensor, item_table: Tensor, users: Tensor, items: Tensor) -
     Returns:
         The inner products, [B, P].
     """
-    scores: Tensor = _Dots.apply(user_table, item_table, users, items)  # type: ignore[no-untyped-call]
+    with few_threads(items.numel() * user_table.shape[1]):
+        scores: Tensor = _Dots.apply(  # type: ignore[no-untyped-call]
+            user_table, item_table, users, items
+        )
     return scores

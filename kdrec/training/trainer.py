@@ -12,6 +12,7 @@ from kdrec.data.interactions import Interactions, Split
 from kdrec.data.sampling import NegativeSampler
 from kdrec.kernels.adam import LazyAdam
 from kdrec.kernels.rows import keep_gradient
+from kdrec.kernels.threads import few_threads
 from kdrec.methods.base import Distiller
 from kdrec.models.base import Backbone, Batch
 from kdrec.seeding import torch_stream
@@ -64,6 +65,7 @@ class Trainer:
         self.own_parameters = list(model.parameters())
         extra = [] if distiller is None else list(distiller.to(device).parameters())
         self.parameters = [*self.own_parameters, *extra]
+        self.numbers = sum(parameter.numel() for parameter in self.parameters)
         self.gradients = [keep_gradient(parameter) for parameter in self.parameters]
         self.optimiser = (
             LazyAdam(self.parameters, lr)
@@ -94,8 +96,9 @@ class Trainer:
                     ratio = self.gradient_ratio(loss, distilled)
                 loss = loss + self.weight * distilled
             loss.backward()  # type: ignore[no-untyped-call]
-            self.optimiser.step()
-            self.clear()
+            with few_threads(self.numbers, calls=1):
+                self.optimiser.step()
+                self.clear()
         found = torch.cat([sums / n_steps, ratio.unsqueeze(0)]).tolist()
         return dict(zip(("loss", "distillation", "gradient_ratio"), found, strict=True))
 

@@ -30,7 +30,6 @@ from kdrec.data.interactions import Interactions, Split
 from kdrec.data.sampling import NegativeSampler
 from kdrec.evaluation import metrics
 from kdrec.evaluation.grouped import evaluate
-from kdrec.kernels.rows import keep_gradient
 from kdrec.kernels.topk import ALIGN
 from kdrec.methods.base import Distiller, Teacher
 from kdrec.methods.soft_labels import rank_within_groups
@@ -137,25 +136,19 @@ class Bench:
         )
 
 
-def steps(model: Backbone, epoch: list[Batch], least: Work | None = None) -> dict[str, Work]:
+def steps(bench: Bench, model: Backbone, n_steps: int, least: Work | None) -> dict[str, Work]:
     """An epoch's steps as kdrec takes them, and what they cannot do without."""
-    optimiser = torch.optim.Adam(model.parameters(), lr=LR, fused=True)
-    gradients = [keep_gradient(parameter) for parameter in model.parameters()]
-
-    def ours() -> None:
-        for batch in epoch:
-            model.loss(batch, model.embed(), L2).backward()
-            optimiser.step()
-            for gradient in gradients:
-                gradient.clear()
+    trainer = Trainer(model, None, bench.split, "adam", LR, L2, BATCH, 0.0, 0, bench.device)
+    epoch = bench.epoch_batches()[:n_steps]
+    trainer.batches = lambda: iter(epoch)
 
     def floor() -> None:
         for _ in epoch:
             if least is not None:
                 least()
-            optimiser.step()
+            trainer.optimiser.step()
 
-    return {"ours": ours, "floor": floor}
+    return {"ours": functools.partial(trainer.epoch, 1, with_ratio=False), "floor": floor}
 
 
 def plain_steps(model: BPRMF, epoch: list[Batch]) -> Work:
@@ -185,13 +178,13 @@ def training(bench: Bench) -> None:
     """Steps of the backbones."""
     epoch = bench.epoch_batches()
     for dim, at_most, at_least in ((100, 2.5, 2.0), (10, None, 1.5)):
-        works = steps(bench.mf(dim), epoch) | {"twin": plain_steps(bench.mf(dim), epoch)}
+        works = steps(bench, bench.mf(dim), len(epoch), None)
+        works["twin"] = plain_steps(bench.mf(dim), epoch)
         times = per_step(bench.least(**works), len(epoch))
         bench.row(f"BPR-MF step, dim {dim}", "fused Adam", times, at_most, at_least)
     for dim in (100, 10):
-        model, few = bench.gcn(dim), epoch[:8]
-        works = steps(model, few, products(model))
-        times = per_step(bench.least(**works), len(few))
+        model = bench.gcn(dim)
+        times = per_step(bench.least(**steps(bench, model, 8, products(model))), 8)
         bench.row(f"LightGCN step, dim {dim}, 2 layers", "4 products + fused Adam", times, 1.5)
 
 
