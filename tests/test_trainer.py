@@ -1,0 +1,75 @@
+"""An epoch of training as the device sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from kdrec.data.interactions import Split
+from kdrec.methods.base import Teacher
+from kdrec.methods.unkd import UnKD
+from kdrec.models.base import Backbone, frozen
+from kdrec.models.bprmf import BPRMF
+from kdrec.models.lightgcn import LightGCN
+from kdrec.seeding import torch_stream
+from kdrec.training.trainer import Trainer
+from tests.worlds import blocks
+
+CPU = torch.device("cpu")
+WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "is_nonzero", "equal.")
+"""Operators after which the host must wait: what they return depends on the numbers."""
+
+
+class Seen(TorchDispatchMode):
+    """Notes the name of every operator that torch runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
+    ) -> Any:
+        self.names.append(str(func).removeprefix("aten."))
+        return func(*args, **(kwargs or {}))
+
+    def waits(self) -> set[str]:
+        return {name for name in self.names if any(part in name for part in WAITS)}
+
+
+def bprmf(split: Split) -> Backbone:
+    return BPRMF(split.train, dim=4, generator=torch_stream(0, "init"))
+
+
+def lightgcn(split: Split) -> Backbone:
+    start = torch_stream(0, "init")
+    return LightGCN(split.train, dim=4, n_layers=2, init_std=0.1, generator=start)
+
+
+@pytest.mark.parametrize("model", [bprmf, lightgcn])
+@pytest.mark.parametrize("norm", [None, "paper", "official"])
+@pytest.mark.parametrize("optimiser", ["adam", "lazy_adam"])
+def test_within_an_epoch_nothing_waits_for_the_device(
+    model: Callable[[Split], Backbone], norm: Any, optimiser: str
+) -> None:
+    split = blocks()
+    method = norm and UnKD(
+        split.train, Teacher(frozen(model(split)), None), n_groups=2, grouping="popularity",
+        n_pairs=6, mu=4.0, pool=50, norm=norm, swap_defect=True, seed=0, batch_size=64, device=CPU,
+    )  # fmt: skip
+    trainer = Trainer(model(split), method, split, optimiser, 0.01, 1e-3, 64, 0.1, 0, CPU)
+    with Seen() as seen:
+        trainer.epoch(1, with_ratio=True)
+    assert len(seen.names) > 100
+    assert seen.waits() == set()
+
+
+def test_a_wait_is_seen() -> None:
+    with Seen() as seen:
+        float(torch.ones(3).sum())
+        torch.ones(3).nonzero()
+    assert seen.waits() == {"_local_scalar_dense.default", "nonzero.default"}
