@@ -16,21 +16,24 @@ from kdrec.errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """Finite numbers from `least` on, or (if `strictly`) above it, up to `most`."""
+    """Finite numbers from `least` on, or (if `strictly`) above it, up to `most`, or `below` it."""
 
     least: float
     strictly: bool = False
     most: float = math.inf
+    below: float = math.inf
 
     def __contains__(self, value: object) -> bool:
         if not isinstance(value, int | float) or not math.isfinite(value):
             return False
         low = value > self.least if self.strictly else value >= self.least
-        return low and value <= self.most
+        return low and value <= self.most and value < self.below
 
     def __str__(self) -> str:
-        low = f"{'above' if self.strictly else 'at least'} {self.least:g}"
-        return low if math.isinf(self.most) else f"{low} and at most {self.most:g}"
+        words = [f"{'above' if self.strictly else 'at least'} {self.least:g}"]
+        words += [f"at most {self.most:g}"] if math.isfinite(self.most) else []
+        words += [f"below {self.below:g}"] if math.isfinite(self.below) else []
+        return " and ".join(words)
 
 
 Count = Annotated[int, Range(1)]
@@ -38,6 +41,7 @@ Natural = Annotated[int, Range(0)]
 Positive = Annotated[float, Range(0, strictly=True)]
 NonNegative = Annotated[float, Range(0)]
 Share = Annotated[float, Range(0, most=1)]
+Below1 = Annotated[float, Range(0, below=1)]
 
 
 def ranges(annotation: Any) -> Iterator[Range]:

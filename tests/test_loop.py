@@ -12,6 +12,7 @@ from kdrec.methods.unkd import UnKD
 from kdrec.models.base import Batch, Vectors, frozen
 from kdrec.models.bprmf import BPRMF
 from kdrec.seeding import torch_stream
+from kdrec.training.average import Average
 from kdrec.training.loop import FitResult, fit
 from kdrec.training.stopping import EarlyStopping
 from kdrec.training.trainer import batches
@@ -19,9 +20,9 @@ from tests.worlds import blocks
 
 CPU = torch.device("cpu")
 OPTIONS = {
-    "name": "test", "optimiser": "adam", "lr": 0.02, "l2": 1e-3, "batch_size": 64, "epochs": 30,
-    "eval_every": 2, "patience": 30, "cutoff": 5, "weight": 0.5, "seed": 0,
-    "eval_batch_size": 16, "device": CPU,
+    "name": "test", "optimiser": "adam", "lr": 0.02, "lr_factor": 1.0, "average": 0.0, "l2": 1e-3,
+    "batch_size": 64, "epochs": 30, "eval_every": 2, "patience": 30, "cutoff": 5, "weight": 0.5,
+    "seed": 0, "eval_batch_size": 16, "device": CPU,
 }  # fmt: skip
 
 
@@ -76,6 +77,42 @@ def test_the_best_epoch_is_kept_and_patience_ends_training() -> None:
     assert stops == [False, False, False, True]
     stopping.restore(model)
     assert (stopping.best_epoch, float(model.weight.detach())) == (10, 10.0)
+
+
+def test_the_average_is_a_plain_mean_first_and_an_exponential_one_later() -> None:
+    model = torch.nn.Linear(1, 1, bias=False)
+    average, seen = Average(model, 0.75), []
+    expected = 0.0
+    for epoch in range(1, 8):
+        model.weight.data.fill_(epoch**2)
+        average.update(epoch)
+        expected += max(0.25, 1 / epoch) * (epoch**2 - expected)
+        with average.in_place():
+            seen.append(float(model.weight.detach()))
+        assert float(model.weight.detach()) == epoch**2
+        assert seen[-1] == pytest.approx(expected)
+    assert seen[:3] == pytest.approx([1, 2.5, 14 / 3])
+    Average(model, 0.0).update(1)
+    with Average(model, 0.0).in_place():
+        assert float(model.weight.detach()) == 49
+
+
+def test_what_is_evaluated_and_kept_is_the_average() -> None:
+    split = blocks()
+    plain, mean = student(split), student(split)
+    train(plain, split, epochs=2, eval_every=2)
+    train(mean, split, epochs=2, eval_every=2, average=0.9)
+    once = student(split)
+    train(once, split, epochs=1, eval_every=1)
+    assert torch.allclose(mean.user_table, (plain.user_table + once.user_table) / 2, atol=1e-6)
+
+
+def test_the_learning_rate_is_multiplied() -> None:
+    split = blocks()
+    found = [student(split) for _ in range(2)]
+    train(found[0], split, lr=0.002, lr_factor=10.0)
+    train(found[1], split, lr=0.02)
+    assert torch.equal(found[0].item_table, found[1].item_table)
 
 
 def test_training_learns_and_ends_at_its_best_epoch() -> None:

@@ -40,9 +40,9 @@ def world(bias: float) -> Split:
 def trained(split: Split, dim: int, seed: int, distiller: Distiller | None) -> Scorer:
     model = BPRMF(split.train, dim=dim, generator=torch_stream(seed, "init"))
     fit(
-        model, distiller, split, name="planted", optimiser="adam", lr=0.01, l2=1e-3,
-        batch_size=1024, epochs=150, eval_every=5, patience=40, cutoff=20, weight=0.1, seed=seed,
-        eval_batch_size=300, device=CPU,
+        model, distiller, split, name="planted", optimiser="adam", lr=0.01, lr_factor=1.0,
+        average=0.0, l2=1e-3, batch_size=1024, epochs=150, eval_every=5, patience=40, cutoff=20,
+        weight=0.1, seed=seed, eval_batch_size=300, device=CPU,
     )  # fmt: skip
     return frozen(model)
 

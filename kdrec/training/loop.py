@@ -17,7 +17,8 @@ from kdrec.evaluation.metrics import ndcg
 from kdrec.methods.base import Distiller
 from kdrec.models.base import Backbone, frozen
 from kdrec.progress import Field, task
-from kdrec.ranges import Count, NonNegative, Positive, check_ranges
+from kdrec.ranges import Below1, Count, NonNegative, Positive, check_ranges
+from kdrec.training.average import Average
 from kdrec.training.stopping import EarlyStopping
 from kdrec.training.trainer import Trainer
 
@@ -51,6 +52,8 @@ def fit(
     name: str,
     optimiser: Literal["adam", "lazy_adam"],
     lr: Positive,
+    lr_factor: Positive,
+    average: Below1,
     l2: NonNegative,
     batch_size: Count,
     epochs: Count,
@@ -72,7 +75,10 @@ def fit(
         split: Training and validation pairs; the test pairs are not looked at.
         name: What the progress display calls it.
         optimiser: "adam" moves every row in every step, "lazy_adam" those of the batch.
-        lr: Learning rate of Adam.
+        lr: Learning rate.
+        lr_factor: What the schedule multiplies it by.
+        average: Decay of the running mean of the parameters over epochs, which is what is
+            evaluated and kept; 0: the parameters themselves.
         l2: Weight of the L2 penalty on the rows of a batch.
         batch_size: Interactions in a step.
         epochs: The most that are run.
@@ -96,7 +102,11 @@ def fit(
             "(dataset.filters.min_user=6).",
         )
     model.to(device)
-    trainer = Trainer(model, distiller, split, optimiser, lr, l2, batch_size, weight, seed, device)
+    rate = lr * lr_factor
+    trainer = Trainer(
+        model, distiller, split, optimiser, rate, l2, batch_size, weight, seed, device
+    )
+    mean = Average(model, average)
     stopping = EarlyStopping(patience)
     history: list[dict[str, float]] = []
     started = time.monotonic()
@@ -109,25 +119,27 @@ def fit(
                 raise KdrecError(
                     f"{name}: the loss is not finite in epoch {epoch} (data {losses['loss']}, "
                     f"distillation {losses['distillation']}).",
-                    f"Lower the learning rate (lr={lr}) or the distillation weight ({weight}).",
+                    f"Lower the learning rate (lr={rate:g}) or the distillation weight ({weight}).",
                 )
             total = losses["loss"] + weight * losses["distillation"]
+            mean.update(epoch)
             if not evaluate:
                 progress.advance(loss=total)
                 continue
-            value = quick(
-                frozen(model),
-                split.valid,
-                mask=[split.train],
-                metrics={"ndcg": ndcg},
-                cutoffs=[cutoff],
-                seed=seed,
-                batch_size=eval_batch_size,
-                device=str(device),
-            )[metric]
+            with mean.in_place():
+                value = quick(
+                    frozen(model),
+                    split.valid,
+                    mask=[split.train],
+                    metrics={"ndcg": ndcg},
+                    cutoffs=[cutoff],
+                    seed=seed,
+                    batch_size=eval_batch_size,
+                    device=str(device),
+                )[metric]
+                stop = stopping.update(value, epoch, model)
             elapsed = time.monotonic() - started
             history.append({"epoch": float(epoch), metric: value, **losses, "seconds": elapsed})
-            stop = stopping.update(value, epoch, model)
             shown: dict[str, Field] = {f"valid {metric}": value, "best": stopping.best_value}
             progress.advance(1, loss=total, **shown)
             if stop:

@@ -40,7 +40,14 @@ def trained(name: str, split: Split) -> nn.Module:
         model.fit()
         return model
     assert isinstance(model, Backbone)
-    options = {"optimiser": "adam", "lr": 0.02, "l2": 1e-3, "batch_size": 128}
+    options = {
+        "optimiser": "adam",
+        "lr_factor": 1.0,
+        "average": 0.0,
+        "lr": 0.02,
+        "l2": 1e-3,
+        "batch_size": 128,
+    }
     fit(
         model, None, split, name=name, epochs=40, eval_every=5, patience=40, cutoff=5, weight=0.0,
         seed=0, eval_batch_size=16, device=CPU, **options,
