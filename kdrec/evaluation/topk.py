@@ -66,9 +66,11 @@ def top_k(
     if batch_size < 1:
         raise KdrecError(f"batch_size must be at least 1, got {batch_size}.", "Try 256.")
     users = np.array(users, dtype=np.int64)  # a copy that torch may look at
-    n_items = mask[0].n_items if mask else scorer.scores(torch.from_numpy(users[:1])).shape[1]
-    width = min(k, n_items)
     where = torch.device(device)
+    n_items = (
+        mask[0].n_items if mask else scorer.scores(torch.from_numpy(users[:1]).to(where)).shape[1]
+    )
+    width = min(k, n_items)
     items = torch.full((len(users), k), -1, dtype=torch.int64, device=where)
     values = torch.full((len(users), k), -torch.inf, dtype=torch.float32, device=where)
     tables = score_tables(
