@@ -5,14 +5,14 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.set-up
 # Extra words for pip, for example: make setup PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"
 PIP_ARGS ?=
-# Extra words for pytest, for example: make test ARGS="-k unkd"
+# Extra words for pytest or a benchmark, for example: make test ARGS="-k unkd"
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint format type bench clean
+.PHONY: help setup demo test test-fast lint format type bench bench-scale clean
 
 help:  ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-11s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP)  ## Make .venv and install kdrec with what its tests need
 
@@ -46,7 +46,10 @@ type: setup  ## Check types
 	$(BIN)/mypy
 
 bench: setup  ## Time the hot routines beside their floors
-	$(BIN)/python tests/benchmarks/bench.py
+	$(BIN)/python tests/benchmarks/bench.py $(ARGS)
+
+bench-scale: setup  ## Time and memory from 1 to 20 million interactions (ten minutes, 8 GiB)
+	$(BIN)/python tests/benchmarks/scale.py $(ARGS)
 
 clean:  ## Remove .venv and what tools left; data/ and outputs/ stay
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -14,7 +14,8 @@ from kdrec.kernels.bpr import BPRLoss, squared_norm
 from kdrec.kernels.dots import dots
 from kdrec.kernels.draws import RankPairs, draw_ranks
 from kdrec.kernels.propagate import MeanOfLayers
-from kdrec.kernels.rows import keep_gradient, lookup
+from kdrec.kernels.rows import RowGradient, drop_gradient, keep_gradient, lookup
+from kdrec.kernels.threads import few_threads
 from kdrec.kernels.topk import top
 from kdrec.models.lightgcn import normalised_adjacency
 from kdrec.seeding import torch_stream
@@ -55,6 +56,10 @@ ROUTINES = {
     "squared_norm": (lambda u, i: squared_norm(i, PAIRS), lambda u, i: i[PAIRS].square().sum()),
     "bpr": (lambda u, i: BPRLoss()(u, i, USERS, PAIRS, 0.1), lambda u, i: bpr_twin(u, i, 0.1)),
     "bpr alone": (lambda u, i: BPRLoss()(u, i, USERS, PAIRS, 0), lambda u, i: bpr_twin(u, i, 0)),
+    "dots turned": (
+        lambda u, i: dots(u, i, USERS, OWN).T.contiguous().exp(),
+        lambda u, i: dots_twin(u, i).T.exp(),
+    ),
     "dots": (lambda u, i: dots(u, i, USERS, OWN).square(), lambda u, i: dots_twin(u, i).square()),
 }  # fmt: skip
 
@@ -116,6 +121,62 @@ def test_lookups_and_plain_autograd_add_up_in_a_kept_gradient() -> None:
         gradient.clear()
         theirs.grad = None
         assert not gradient.dense.any()
+
+
+def test_rows_of_a_large_table_are_cleared_alone() -> None:
+    table = nn.Parameter(torch.ones(500, 3))
+    gradient = keep_gradient(table)
+    lookup(table, OWN).sum().backward()
+    gradient.dense.data[400] = 7.0  # unnoticed: it stays if the written rows alone are cleared
+    gradient.clear()
+    assert gradient.dense.nonzero()[:, 0].unique().tolist() == [400]
+
+
+@pytest.mark.parametrize("optimiser", ["adam", "lazy_adam"])
+def test_a_parameter_without_rows_may_have_any_shape(optimiser: str) -> None:
+    scalar = nn.Parameter(torch.ones(()))
+    gradient = keep_gradient(scalar)
+    made = LazyAdam([scalar], 0.1) if optimiser == "lazy_adam" else torch.optim.Adam([scalar], 0.1)
+    made.step()
+    gradient.clear()
+    assert float(scalar.detach()) == 1.0
+    (scalar * 2).backward()
+    made.step()
+    gradient.clear()
+    assert float(scalar.detach()) < 1.0
+    assert float(gradient.dense) == 0
+
+
+def test_a_dropped_gradient_is_gone() -> None:
+    (table,) = tables(5)
+    keep_gradient(table)
+    drop_gradient(table)
+    assert table.grad is None
+    assert RowGradient.of(table) is None
+
+
+@pytest.mark.parametrize("name", ["lookup", "dots", "bpr", "squared_norm"])
+def test_a_second_derivative_is_refused(name: str) -> None:
+    users_items = tables(4, 5)
+    loss = ROUTINES[name][0](*users_items).pow(3).sum()
+    (first,) = torch.autograd.grad(loss, [users_items[1]], create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        first.sum().backward()
+
+
+def test_small_blocks_have_one_thread_and_large_ones_all() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with few_threads(10):
+            assert torch.get_num_threads() == 1
+        with few_threads(1 << 20):
+            assert torch.get_num_threads() == 2
+        with pytest.raises(ZeroDivisionError), few_threads(10):
+            _ = 1 // 0
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_gradient_that_was_replaced_is_not_written_to() -> None:
@@ -202,8 +263,19 @@ def test_lazy_adam_moves_everything_by_a_dense_gradient() -> None:
 
 
 @pytest.mark.parametrize(
-    ("width", "k"), [(64, 1), (64, 64), (640, 3), (1024, 21), (4096, 20), (4096, 300), (1001, 5)]
-)
+    ("width", "k"),
+    [
+        (64, 1),
+        (64, 64),
+        (640, 3),
+        (1024, 21),
+        (4096, 20),
+        (4096, 300),
+        (4096, 3),
+        (1001, 5),
+        (128, 0),
+    ],
+)  # fmt: skip
 def test_top_is_topk(width: int, k: int) -> None:
     draw = torch_stream(0, "table")
     table = torch.randn(17, 2 * width, generator=draw)[:, width:]

@@ -7,6 +7,8 @@ import torch
 from kdrec.data.interactions import Interactions, Split
 from kdrec.data.sampling import NegativeSampler
 from kdrec.errors import KdrecError, UsageError
+from kdrec.evaluation.grouped import quick
+from kdrec.evaluation.metrics import ndcg
 from kdrec.methods.base import Distiller, Teacher
 from kdrec.methods.unkd import UnKD
 from kdrec.models.base import Batch, Vectors, frozen
@@ -101,10 +103,35 @@ def test_what_is_evaluated_and_kept_is_the_average() -> None:
     split = blocks()
     plain, mean = student(split), student(split)
     train(plain, split, epochs=2, eval_every=2)
-    train(mean, split, epochs=2, eval_every=2, average=0.9)
+    result = train(mean, split, epochs=2, eval_every=2, average=0.9)
+    value = quick(
+        frozen(mean), split.valid, mask=[split.train], metrics={"ndcg": ndcg}, cutoffs=[5], seed=0,
+        batch_size=16,
+    )["ndcg@5"]  # fmt: skip
+    assert result.best_value == value
     once = student(split)
     train(once, split, epochs=1, eval_every=1)
     assert torch.allclose(mean.user_table, (plain.user_table + once.user_table) / 2, atol=1e-6)
+
+
+@pytest.mark.parametrize("optimiser", ["adam", "lazy_adam"])
+def test_weight_zero_moves_no_row_more_than_no_method_does(optimiser: str) -> None:
+    split = blocks()
+    teacher = Teacher(frozen(student(split, dim=8, seed=7)), None)
+    method = UnKD(
+        split.train, teacher, n_groups=2, grouping="popularity", n_pairs=6, mu=4.0, pool=50,
+        norm="paper", swap_defect=True, seed=0, batch_size=16, device=CPU,
+    )  # fmt: skip
+    alone, weightless = student(split), student(split)
+    train(alone, split, epochs=4, optimiser=optimiser)
+    result = train(weightless, split, method, epochs=4, optimiser=optimiser, weight=0.0)
+    assert torch.equal(alone.item_table, weightless.item_table)
+    assert all(row["distillation"] > 0 and row["gradient_ratio"] > 0 for row in result.history)
+
+
+def test_an_unknown_optimiser_is_refused() -> None:
+    with pytest.raises(UsageError, match="sgd"):
+        train(student(blocks()), blocks(), optimiser="sgd")
 
 
 def test_the_learning_rate_is_multiplied() -> None:
@@ -188,7 +215,7 @@ def test_a_split_without_validation_is_refused() -> None:
 @pytest.mark.parametrize(
     ("option", "value"),
     [("lr", 0.0), ("lr", float("nan")), ("l2", -1.0), ("batch_size", 0), ("epochs", 0),
-     ("eval_every", 0), ("patience", 0), ("weight", -0.1)],
+     ("eval_every", 0), ("patience", 0), ("weight", -0.1), ("lr_factor", 0.0), ("average", 1.0)],
 )  # fmt: skip
 def test_options_out_of_range_are_refused(option: str, value: float) -> None:
     with pytest.raises(UsageError, match=option):

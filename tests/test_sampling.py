@@ -46,6 +46,15 @@ def test_it_agrees_with_a_list_of_the_rest() -> None:
         assert item == rest[int(number * len(rest))]
 
 
+def test_negatives_of_all_pairs_are_those_drawn_in_their_order() -> None:
+    train = random_interactions()
+    sampler = NegativeSampler(train, device=CPU)
+    order = torch.randperm(len(train), generator=torch_stream(0, "order"))
+    users = torch.from_numpy(train.users)[order]
+    drawn = sampler.sample(users, torch_stream(2, "x"))
+    assert torch.equal(sampler.of_pairs(order, torch_stream(2, "x")), drawn)
+
+
 def test_a_user_with_every_item_is_refused() -> None:
     train = Interactions.from_pairs(
         np.array([0, 1, 1, 1]), np.array([0, 0, 1, 2]), n_users=2, n_items=3

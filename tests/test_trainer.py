@@ -20,7 +20,15 @@ from kdrec.training.trainer import Trainer
 from tests.worlds import blocks
 
 CPU = torch.device("cpu")
-WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "is_nonzero", "equal.")
+WAITS = (
+    "_local_scalar_dense",
+    "nonzero",
+    "masked_select",
+    "unique",
+    "is_nonzero",
+    "equal.",
+    "bincount",
+)
 """Operators after which the host must wait: what they return depends on the numbers."""
 
 
@@ -61,11 +69,57 @@ def test_within_an_epoch_nothing_waits_for_the_device(
         split.train, Teacher(frozen(model(split)), None), n_groups=2, grouping="popularity",
         n_pairs=6, mu=4.0, pool=50, norm=norm, swap_defect=True, seed=0, batch_size=64, device=CPU,
     )  # fmt: skip
-    trainer = Trainer(model(split), method, split, optimiser, 0.01, 1e-3, 64, 0.1, 0, CPU)
+    trainer = Trainer(
+        model(split), method, split, optimiser=optimiser, lr=0.01, l2=1e-3, batch_size=64,
+        weight=0.1, seed=0, device=CPU,
+    )  # fmt: skip
     with Seen() as seen:
         trainer.epoch(1, with_ratio=True)
     assert len(seen.names) > 100
     assert seen.waits() == set()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("model", [bprmf, lightgcn])
+def test_a_gpu_is_waited_for_once_an_epoch(model: Callable[[Split], Backbone]) -> None:
+    split, device = blocks(), torch.device("cuda")
+    trainer = Trainer(
+        model(split).to(device), None, split, optimiser="adam", lr=0.01, l2=1e-3, batch_size=64,
+        weight=0.0, seed=0, device=device,
+    )  # fmt: skip
+    trainer.epoch(1, with_ratio=False)
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        with pytest.warns(UserWarning, match="synchroniz") as caught:
+            trainer.epoch(2, with_ratio=False)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert len(caught) == 1  # for the losses, at the end
+
+
+def test_an_epoch_reads_numbers_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the operators do not show: tensors turned into numbers or arrays."""
+    calls: list[str] = []
+
+    def noting(name: str) -> Callable[..., Any]:
+        original = getattr(torch.Tensor, name)
+
+        def noted(self: torch.Tensor, *args: Any) -> Any:
+            calls.append(name)
+            return original(self, *args)
+
+        return noted
+
+    split = blocks()
+    trainer = Trainer(
+        bprmf(split), None, split, optimiser="lazy_adam", lr=0.01, l2=1e-3, batch_size=64,
+        weight=0.0, seed=0, device=CPU,
+    )  # fmt: skip
+    for name in ("tolist", "cpu", "numpy", "item", "__bool__", "__float__", "__int__"):
+        monkeypatch.setattr(torch.Tensor, name, noting(name))
+    trainer.epoch(1, with_ratio=False)
+    assert calls == ["tolist"]
 
 
 def test_a_wait_is_seen() -> None:

@@ -23,11 +23,13 @@ OPTIONS = {
 }  # fmt: skip
 
 
-def vectors(train: Interactions, dim: int = 4, seed: int = 0) -> Vectors:
+def vectors(
+    train: Interactions, dim: int = 4, seed: int = 0, real: torch.dtype = torch.float64
+) -> Vectors:
     generator = torch_stream(seed, "vectors")
     return Vectors(
-        torch.randn(train.n_users, dim, generator=generator, dtype=torch.float64),
-        torch.randn(train.n_items, dim, generator=generator, dtype=torch.float64),
+        torch.randn(train.n_users, dim, generator=generator, dtype=real),
+        torch.randn(train.n_items, dim, generator=generator, dtype=real),
     )
 
 
@@ -50,10 +52,11 @@ def test_pairs_are_shared_as_in_the_published_code() -> None:
 
 
 @pytest.mark.parametrize("pool", [3, 1000])
-def test_pools_are_each_group_sorted_by_the_teacher(pool: int) -> None:
+@pytest.mark.parametrize("real", [torch.float32, torch.float64])
+def test_pools_are_each_group_sorted_by_the_teacher(pool: int, real: torch.dtype) -> None:
     train = random_interactions(users=12, items=30, density=0.25)
     groups = popularity_groups(train.item_counts(), 3)
-    teacher = EmbeddingScorer(vectors(train))
+    teacher = EmbeddingScorer(vectors(train, real=real))
     pools = rank_within_groups(
         teacher, train, groups, pool=pool, batch_size=5, generator=torch_stream(0, "t"), device=CPU
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from kdrec.data.interactions import IntArray, Interactions
 from kdrec.errors import KdrecError
@@ -67,9 +68,7 @@ def top_k(
         raise KdrecError(f"batch_size must be at least 1, got {batch_size}.", "Try 256.")
     users = np.array(users, dtype=np.int64)  # a copy that torch may look at
     where = torch.device(device)
-    n_items = (
-        mask[0].n_items if mask else scorer.scores(torch.from_numpy(users[:1]).to(where)).shape[1]
-    )
+    n_items = mask[0].n_items if mask else _catalogue(scorer, torch.from_numpy(users[:1]).to(where))
     width = min(k, n_items)
     items = torch.full((len(users), k), -1, dtype=torch.int64, device=where)
     values = torch.full((len(users), k), -torch.inf, dtype=torch.float32, device=where)
@@ -84,6 +83,18 @@ def top_k(
         if on_batch is not None:
             on_batch(len(table))
     return TopK(users, items.cpu().numpy(), values.cpu().numpy())
+
+
+@torch.no_grad()
+def _catalogue(scorer: Scorer, user: Tensor) -> int:
+    """The number of items, from one user's scores."""
+    shape = scorer.scores(user).shape
+    if len(shape) != 2:
+        raise KdrecError(
+            f"{type(scorer).__name__} gave scores of shape {tuple(shape)} for one user.",
+            "scores(users) must return one row a user and one column an item.",
+        )
+    return int(shape[1])
 
 
 def hits(topk: TopK, target: Interactions) -> NDArray[np.bool_]:

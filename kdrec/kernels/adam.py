@@ -12,7 +12,7 @@ from kdrec.kernels.rows import RowGradient
 
 
 class LazyAdam:
-    """Adam that leaves a row and its moments alone in a step that has no gradient for it.
+    """Adam that moves the rows that a step looked up, and leaves the others and their moments.
 
     Adam's dense form (Kingma and Ba, ICLR 2015) moves every row in every step, by the momentum
     of earlier ones, and costs the table; this one costs the batch. It is what
@@ -54,6 +54,8 @@ class LazyAdam:
             # A row that stands in the index twice is computed twice, to the same end: that is
             # cheaper than to find it, and nothing waits for the device to count.
             index = kept.touched()
+            if not len(index):
+                continue
             rows = [table.index_select(0, index) for table in (parameter, *moments, kept.dense)]
             self._move(rows[0], (rows[1], rows[2]), rows[3])
             for table, new in zip((parameter, *moments), rows[:3], strict=True):

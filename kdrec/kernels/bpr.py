@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from kdrec.kernels.rows import gradient_rows
@@ -46,7 +47,7 @@ class BPRLoss:
 
 
 class _Work:
-    """Rows of a batch, their difference, and their gradients."""
+    """Rows of a batch's users [B, dim] and items [2 B, dim], and their gradients."""
 
     def __init__(self, like: Tensor, size: int) -> None:
         self.user, self.difference, self.of_user, self.items, self.of_items = (
@@ -93,6 +94,7 @@ class _BPR(torch.autograd.Function):
         return loss
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         work: _Work = ctx.work
         if work.uses != ctx.use:
@@ -125,13 +127,16 @@ class _SquaredNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, table: Tensor, index: Tensor) -> Tensor:
         rows = table.index_select(0, index)
-        ctx.table, ctx.index, ctx.rows = table, index, rows
+        ctx.table, ctx.index = table, index
+        ctx.save_for_backward(rows)
         return _norm(rows)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, None]:
-        with few_threads(ctx.rows.numel()):
-            return gradient_rows(ctx.table, ctx.index, ctx.rows * (2 * grads[0])), None
+        (rows,) = ctx.saved_tensors
+        with few_threads(rows.numel()):
+            return gradient_rows(ctx.table, ctx.index, rows * (2 * grads[0])), None
 
 
 def squared_norm(table: Tensor, index: Tensor) -> Tensor:

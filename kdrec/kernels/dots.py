@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from kdrec.kernels.rows import gradient_rows
 from kdrec.kernels.threads import few_threads
@@ -20,15 +21,17 @@ class _Dots(torch.autograd.Function):
     ) -> Tensor:
         user = user_table.index_select(0, users)
         rows = item_table.index_select(0, items.reshape(-1)).view(*items.shape, user.shape[1])
-        ctx.tables, ctx.index, ctx.saved = (user_table, item_table), (users, items), (user, rows)
+        ctx.tables, ctx.index = (user_table, item_table), (users, items)
+        ctx.save_for_backward(user, rows)
         return torch.bmm(rows, user.unsqueeze(2)).squeeze(2)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (grad,), (user, rows), (users, items) = grads, ctx.saved, ctx.index
+        (grad,), (user, rows), (users, items) = grads, ctx.saved_tensors, ctx.index
         with few_threads(rows.numel()):
             of_user = torch.bmm(grad.unsqueeze(1), rows).squeeze(1)
-            of_items = (grad.unsqueeze(2) * user.unsqueeze(1)).view(-1, user.shape[1])
+            of_items = (grad.unsqueeze(2) * user.unsqueeze(1)).reshape(-1, user.shape[1])
             return (
                 gradient_rows(ctx.tables[0], users, of_user),
                 gradient_rows(ctx.tables[1], items.reshape(-1), of_items),

@@ -43,7 +43,7 @@ class RankPairs:
         self._all = self._c * most - self._a * most.square()
 
     def draw(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """R and s, of the shape of the sizes, int64."""
+        """The ranks r < s, of the shape of the sizes, int64."""
         shape = self.sizes.shape
         target = uniform(shape, generator).mul_(self._all)
         root = (self._c.square() - 4 * self._a * target).clamp_(min=0).sqrt_()

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from kdrec.kernels.rows import RowGradient
 
@@ -33,7 +34,7 @@ class MeanOfLayers:
             table: x, [n, dim].
         """
         tables, self.free = self.free, None
-        if tables is None or not tables.fit(table):
+        if tables is None or not tables.fits(table):
             tables = _Tables(table)
         outputs: tuple[Tensor, Tensor] = _Mean.apply(  # type: ignore[no-untyped-call]
             self, tables, adjacency, table
@@ -41,10 +42,21 @@ class MeanOfLayers:
         cut = self.n_first
         parts = tables.gradient[:cut], tables.gradient[cut:]
         tables.parts = [RowGradient(*pair) for pair in zip(outputs, parts, strict=True)]
+        if not outputs[0].requires_grad:
+            self.free = tables
         return outputs
 
     def layers(self, adjacency: Tensor, x: Tensor, spare: list[Tensor]) -> tuple[Tensor, float]:
-        """Y and share, of which the mean of the layers of x is `share * (x + A y)`."""
+        """What the last product is made with.
+
+        Args:
+            adjacency: A, sparse CSR, [n, n].
+            x: [n, dim].
+            spare: Two tables of x's shape that are written to.
+
+        Returns:
+            y [n, dim] and a factor s, so that the mean of the layers of x is `s (x + A y)`.
+        """
         y = x
         for layer in range(self.n_layers - 1):
             y = torch.addmm(x, adjacency, y, out=spare[layer % 2])
@@ -60,7 +72,7 @@ class _Tables:
         )
         self.parts: list[RowGradient] = []
 
-    def fit(self, table: Tensor) -> bool:
+    def fits(self, table: Tensor) -> bool:
         of = self.out
         return (of.shape, of.device, of.dtype) == (table.shape, table.device, table.dtype)
 
@@ -80,6 +92,7 @@ class _Mean(torch.autograd.Function):
         return tables.out[: mean.n_first].detach(), tables.out[mean.n_first :].detach()
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         """Of the rows that lookups left in the gradient's table, and of what autograd brings."""
         tables: _Tables = ctx.tables

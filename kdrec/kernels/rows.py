@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 _NAME = "_row_gradient"
 _FEW = 0.1  # share of the rows up to which zeroing them alone is faster
@@ -20,10 +21,11 @@ class RowGradient:
     """The gradient of one table, zero but for the rows that backward passes have added.
 
     Whatever else writes to `dense`, such as plain autograd, is noticed by the tensor's version, so
-    that any mixture of lookups and other uses of the table is right.
+    that any mixture of lookups and other uses of the table is right. It is filled by `backward`;
+    `torch.autograd.grad` sees None in its place.
 
     Args:
-        table: What the gradient is of. Shape [n, ...].
+        table: What the gradient is of. Shape [n, dim], or any other if no rows are looked up.
         dense: Zeros of the table's shape to write into; None makes them.
     """
 
@@ -47,7 +49,7 @@ class RowGradient:
         return _writes(self.dense) != self._version
 
     def add(self, index: Tensor, rows: Tensor) -> None:
-        """Adds `rows` [n, dim] at `index` [n]; repeats add up."""
+        """Adds `rows` [n, dim] at `index` [n], which must stay as it is; repeats add up."""
         only_rows = not self.everywhere
         _scatter_add(self.dense, index, rows)
         self._touched.append(index)
@@ -62,7 +64,9 @@ class RowGradient:
 
     def clear(self) -> None:
         """Makes it zero again."""
-        if self.everywhere or sum(map(len, self._touched)) > _FEW * len(self.dense):
+        if self.everywhere or (
+            self._touched and sum(map(len, self._touched)) > _FEW * len(self.dense)
+        ):
             self.dense.zero_()
         else:
             for index in self._touched:
@@ -81,6 +85,13 @@ def keep_gradient(parameter: nn.Parameter) -> RowGradient:
     kept = RowGradient(parameter)
     parameter.grad = kept.dense
     return kept
+
+
+def drop_gradient(parameter: nn.Parameter) -> None:
+    """Takes the kept gradient, and its memory, away again."""
+    parameter.grad = None
+    if hasattr(parameter, _NAME):
+        delattr(parameter, _NAME)
 
 
 def _scatter_add(table: Tensor, index: Tensor, rows: Tensor) -> None:
@@ -110,6 +121,7 @@ class _Lookup(torch.autograd.Function):
         return table.index_select(0, index)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, None]:
         return gradient_rows(ctx.table, ctx.index, grads[0]), None
 

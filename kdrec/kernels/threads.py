@@ -17,7 +17,8 @@ class few_threads:  # noqa: N801  (reads as a statement)
 
     Args:
         numbers: Size of the largest tensor in the block.
-        calls: How many times the block goes over it; a block of one call may be larger.
+        calls: How many operators of that size the block has. The bound is on their product: a
+            block of one operator wakes the others once, and may go over four times as much.
     """
 
     def __init__(self, numbers: int, *, calls: int = 4) -> None:

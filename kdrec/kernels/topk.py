@@ -21,12 +21,14 @@ def top(table: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
     Args:
         table: [B, width], without NaN.
-        k: From 1 to width.
+        k: From 0 to width.
 
     Returns:
         Values and columns, both [B, k].
     """
     width = table.shape[1]
+    if not k:
+        return torch.topk(table, k, dim=1)
     folds = min(_MOST_FOLDS, 1 << max(0, int(math.log2(width / k) / 2)))
     if folds == 1 or width % folds:
         return torch.topk(table, k, dim=1)

@@ -39,7 +39,12 @@ class Distiller(nn.Module, ABC):
     def loss(self, batch: Batch, vectors: Vectors) -> Tensor:
         """The distillation loss of one step, a scalar.
 
+        `kdrec.kernels` has `lookup` for some rows of a table and `dots` for the scores of each
+        user's own items; they are several times as fast as indexing. Their gradients come by
+        `backward` alone, `torch.autograd.grad` sees none.
+
         Args:
             batch: The step's training data.
-            vectors: The student's vectors, with gradient.
+            vectors: The student's vectors, with gradient; they hold for this step, so that what
+                is to be kept must be cloned.
         """

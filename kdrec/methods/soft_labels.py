@@ -52,8 +52,8 @@ def rank_within_groups(
 ) -> GroupPools:
     """Ranks the items of each group that a user has not in training by the teacher's score.
 
-    Items of equal score stand in one random order, drawn once. Scores are held for one batch of
-    users only.
+    Items of equal score stand in an order that does not depend on their index. Scores are held
+    for one batch of users only.
 
     Args:
         scorer: The teacher.

@@ -113,13 +113,14 @@ class UnKD(Distiller):
         sizes = self.pools.sizes[:, self.pair_group]
         #: Where the user's pool of the group has two items or more. Shape [n_users, n_pairs].
         self.valid = sizes >= 2
-        #: Weight of each pair in its user's loss.
+        #: Weight of each pair in its user's loss. Shape [n_users, n_pairs].
         self.share = self.valid.float()
         if norm == "official":
             self.share /= self.share.sum(1, keepdim=True).clamp(min=1)
         self.law = RankPairs(sizes.clamp(min=2), mu)
         #: The better items of each user's pairs, then the worse ones. Shape [n_users, 2 n_pairs].
         self.pairs = torch.empty(0, dtype=torch.int64)
+        #: The users in the order of this epoch. Shape [n_users].
         self.order = torch.empty(0, dtype=torch.int64)
 
     def begin_epoch(self, epoch: int, generator: torch.Generator) -> None:  # noqa: ARG002

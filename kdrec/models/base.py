@@ -69,7 +69,7 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def embed(self) -> Vectors:
-        """User and item vectors, with gradient."""
+        """User and item vectors, with gradient; they hold until the next call."""
 
     @abstractmethod
     def loss(self, batch: Batch, vectors: Vectors, l2: float) -> Tensor:

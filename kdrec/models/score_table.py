@@ -29,7 +29,6 @@ class Columns:
     def __init__(self, groups: Sequence[Tensor], n_items: int, device: torch.device) -> None:
         widths = [-(-max(1, len(items)) // ALIGN) * ALIGN for items in groups]
         self.n_items, self.width, self.device = n_items, sum(widths), device
-        self.in_order = False
         #: First column, column after the last item, and column after the padding of each group.
         self.bounds: list[tuple[int, int, int]] = []
         #: Item of each column, -1 for padding. Shape [width].
@@ -43,13 +42,15 @@ class Columns:
         self.of_item = torch.full((n_items,), -1, dtype=torch.int64, device=device)
         real = (self.items >= 0).nonzero().squeeze(1)
         self.of_item[self.items[real]] = real
+        #: Whether the first columns are the items, in order.
+        self.in_order = len(groups) == 1 and torch.equal(groups[0], torch.arange(n_items))
+        #: The columns that have an item.
+        self.real: slice | Tensor = slice(n_items) if self.in_order else real
 
     @classmethod
     def all(cls, n_items: int, device: torch.device) -> Columns:
         """One group with every item, in order: a column is its item."""
-        columns = cls([torch.arange(n_items)], n_items, device)
-        columns.in_order = True
-        return columns
+        return cls([torch.arange(n_items)], n_items, device)
 
 
 @torch.no_grad()
@@ -67,7 +68,7 @@ def score_tables(
     anew for each batch is most of the speed on a CPU.
 
     Args:
-        scorer: What scores; its scores must be finite.
+        scorer: What scores; the scores of items that have a column must be finite in float32.
         users: Who is scored, in this order. Shape [n].
         mask: Pairs that get the score -inf.
         columns: Layout of the table.
@@ -114,16 +115,15 @@ class _Scores:
     def write(self, users: Tensor, table: Tensor) -> None:
         if self.vectors is not None:
             torch.matmul(self.vectors[0].index_select(0, users), self.vectors[1], out=table)
-            if not self.bounded:
-                _check_finite(table[:, self.columns.items >= 0], users)
         else:
-            scores = self.scorer.scores(users)
+            scores = self.scorer.scores(users).float()
             _check_shape(self.scorer, tuple(scores.shape), len(users), self.columns.n_items)
-            _check_finite(scores, users)
             if self.columns.in_order:
                 table[:, : self.columns.n_items] = scores
             else:
-                torch.index_select(scores.float(), 1, self.gather, out=table)
+                torch.index_select(scores, 1, self.gather, out=table)
+        if not self.bounded:
+            _check_finite(table[:, self.columns.real], users)
 
 
 def _bounded(users: Tensor, items: Tensor) -> bool:

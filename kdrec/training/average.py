@@ -47,7 +47,8 @@ class Average:
             self._swap()
 
     def _swap(self) -> None:
-        for place, (mean, parameter) in enumerate(
-            zip(self._mean, self._model.parameters(), strict=False)
-        ):
+        if not self._mean:
+            return
+        parameters = list(self._model.parameters())
+        for place, (mean, parameter) in enumerate(zip(self._mean, parameters, strict=True)):
             self._mean[place], parameter.data = parameter.data, mean

@@ -67,7 +67,7 @@ def fit(
 ) -> FitResult:
     """Trains until validation NDCG has not risen for `patience` epochs; keeps the best epoch.
 
-    Minimises `model.loss + weight * distiller.loss` with Adam.
+    Minimises `model.loss + weight * distiller.loss`.
 
     Args:
         model: Teacher or student; ends with the parameters of its best epoch.
@@ -104,8 +104,9 @@ def fit(
     model.to(device)
     rate = lr * lr_factor
     trainer = Trainer(
-        model, distiller, split, optimiser, rate, l2, batch_size, weight, seed, device
-    )
+        model, distiller, split, optimiser=optimiser, lr=rate, l2=l2, batch_size=batch_size,
+        weight=weight, seed=seed, device=device,
+    )  # fmt: skip
     mean = Average(model, average)
     stopping = EarlyStopping(patience)
     history: list[dict[str, float]] = []

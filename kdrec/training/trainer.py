@@ -10,8 +10,9 @@ from torch import Tensor
 
 from kdrec.data.interactions import Interactions, Split
 from kdrec.data.sampling import NegativeSampler
+from kdrec.errors import UsageError
 from kdrec.kernels.adam import LazyAdam
-from kdrec.kernels.rows import keep_gradient
+from kdrec.kernels.rows import drop_gradient, keep_gradient
 from kdrec.kernels.threads import few_threads
 from kdrec.methods.base import Distiller
 from kdrec.models.base import Backbone, Batch
@@ -25,7 +26,15 @@ def batches(
     generator: torch.Generator,
     device: torch.device,
 ) -> Callable[[], Iterator[Batch]]:
-    """An epoch's batches: every training pair once, in random order, with one fresh negative."""
+    """An epoch's batches: every training pair once, in random order, with one fresh negative.
+
+    Args:
+        train: The pairs, n of them.
+        sampler: Draws the negatives.
+        batch_size: Pairs in a batch; the last may have fewer.
+        generator: On the device.
+        device: Where the batches are.
+    """
     users = torch.from_numpy(train.users).to(device)
     items = torch.from_numpy(train.items).to(device)
     n_steps = math.ceil(len(train) / batch_size)
@@ -44,7 +53,23 @@ def batches(
 class Trainer:
     """One model's optimiser and random streams; runs an epoch at a time.
 
-    Within an epoch everything stays on the device, and nothing waits for it.
+    Within an epoch everything stays on the device, and nothing waits for it. A parameter of which
+    a step makes no use has a gradient of zero, so that Adam's momentum moves it on.
+
+    Args:
+        model: Teacher or student, on the device.
+        distiller: None to learn from data alone.
+        split: Training pairs.
+        optimiser: "adam" or "lazy_adam".
+        lr: Learning rate.
+        l2: Weight of the L2 penalty.
+        batch_size: Interactions in a step.
+        weight: Of the distillation loss; at 0 it is computed for the record alone.
+        seed: Of the pairs and of the distiller's draws.
+        device: Where all is.
+
+    Raises:
+        UsageError: If the optimiser is unknown.
     """
 
     def __init__(
@@ -52,6 +77,7 @@ class Trainer:
         model: Backbone,
         distiller: Distiller | None,
         split: Split,
+        *,
         optimiser: str,
         lr: float,
         l2: float,
@@ -67,13 +93,15 @@ class Trainer:
         self.parameters = [*self.own_parameters, *extra]
         self.numbers = sum(parameter.numel() for parameter in self.parameters)
         self.gradients = [keep_gradient(parameter) for parameter in self.parameters]
-        self.optimiser = (
-            LazyAdam(self.parameters, lr)
-            if optimiser == "lazy_adam"
-            else torch.optim.Adam(self.parameters, lr=lr, fused=True)
-        )
-        self.distil_draw = torch_stream(seed, "distil", device=device.type)
-        draw = torch_stream(seed, "pairs", device=device.type)
+        self.optimiser: LazyAdam | torch.optim.Adam
+        if optimiser == "lazy_adam":
+            self.optimiser = LazyAdam(self.parameters, lr)
+        elif optimiser == "adam":
+            self.optimiser = torch.optim.Adam(self.parameters, lr=lr, fused=True)
+        else:
+            raise UsageError(f"optimiser={optimiser} is unknown.", "Use adam or lazy_adam.")
+        self.distil_draw = torch_stream(seed, "distil", device=str(device))
+        draw = torch_stream(seed, "pairs", device=str(device))
         sampler = NegativeSampler(split.train, device=device)
         self.batches = batches(split.train, sampler, batch_size, draw, device)
 
@@ -90,11 +118,14 @@ class Trainer:
             loss = self.model.loss(batch, vectors, self.l2)
             sums[0] += loss.detach()
             if self.distiller is not None:
-                distilled = self.distiller.loss(batch, vectors)
+                compare = with_ratio and batch.step == 0
+                with torch.set_grad_enabled(self.weight > 0 or compare):
+                    distilled = self.distiller.loss(batch, vectors)
                 sums[1] += distilled.detach()
-                if with_ratio and batch.step == 0:
+                if compare:
                     ratio = self.gradient_ratio(loss, distilled)
-                loss = loss + self.weight * distilled
+                if self.weight > 0:
+                    loss = loss + self.weight * distilled
             loss.backward()  # type: ignore[no-untyped-call]
             with few_threads(self.numbers, calls=1):
                 self.optimiser.step()
@@ -110,7 +141,7 @@ class Trainer:
     def release(self) -> None:
         """Gives the gradients' memory back."""
         for parameter in self.parameters:
-            parameter.grad = None
+            drop_gradient(parameter)
 
     def gradient_ratio(self, loss: Tensor, distilled: Tensor) -> Tensor:
         """Norm of the gradient of `distilled` over that of `loss`; the graph is kept."""
@@ -120,4 +151,4 @@ class Trainer:
             grads = [one.grad for one in self.own_parameters if one.grad is not None]
             norms.append(torch.nn.utils.get_total_norm(grads))
             self.clear()
-        return norms[0] / norms[1]
+        return torch.where(norms[1] > 0, norms[0] / norms[1], math.inf)

@@ -17,7 +17,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -132,13 +131,25 @@ class Bench:
     def trainer(self, distiller: Distiller | None, dim: int = 10) -> Trainer:
         """A student's training."""
         return Trainer(
-            self.mf(dim), distiller, self.split, "adam", LR, L2, BATCH, 0.1, 0, self.device
+            self.mf(dim),
+            distiller,
+            self.split,
+            optimiser="adam",
+            lr=LR,
+            l2=L2,
+            batch_size=BATCH,
+            weight=0.1,
+            seed=0,
+            device=self.device,
         )
 
 
 def steps(bench: Bench, model: Backbone, n_steps: int, least: Work | None) -> dict[str, Work]:
     """An epoch's steps as kdrec takes them, and what they cannot do without."""
-    trainer = Trainer(model, None, bench.split, "adam", LR, L2, BATCH, 0.0, 0, bench.device)
+    trainer = Trainer(
+        model, None, bench.split, optimiser="adam", lr=LR, l2=L2, batch_size=BATCH, weight=0.0,
+        seed=0, device=bench.device,
+    )  # fmt: skip
     epoch = bench.epoch_batches()[:n_steps]
     trainer.batches = lambda: iter(epoch)
 
@@ -321,5 +332,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parents[2]))
     main()

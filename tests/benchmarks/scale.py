@@ -33,7 +33,7 @@ from kdrec.evaluation import metrics
 from kdrec.evaluation.grouped import evaluate
 from kdrec.methods.base import Teacher
 from kdrec.methods.unkd import UnKD
-from kdrec.models.base import frozen
+from kdrec.models.base import Scorer, frozen
 from kdrec.models.bprmf import BPRMF
 from kdrec.seeding import torch_stream
 from kdrec.training.trainer import Trainer
@@ -101,8 +101,7 @@ def stage(name: str, split: Split, device: torch.device) -> Callable[[], object]
     def model(dim: int) -> BPRMF:
         return BPRMF(split.train, dim=dim, generator=torch_stream(0, "init")).to(device)
 
-    def unkd() -> UnKD:
-        scorer = frozen(model(DIM))
+    def unkd(scorer: Scorer) -> UnKD:
         return UnKD(
             split.train, Teacher(scorer, None), n_groups=4, grouping="popularity", n_pairs=30,
             mu=20.0, pool=1000, norm="paper", swap_defect=False, seed=0, batch_size=256,
@@ -110,17 +109,20 @@ def stage(name: str, split: Split, device: torch.device) -> Callable[[], object]
         )  # fmt: skip
 
     def epoch(method: UnKD | None, dim: int, optimiser: str) -> Callable[[], object]:
-        trainer = Trainer(model(dim), method, split, optimiser, 1e-3, 1e-3, BATCH, 0.1, 0, device)
+        trainer = Trainer(
+            model(dim), method, split, optimiser=optimiser, lr=1e-3, l2=1e-3, batch_size=BATCH,
+            weight=0.1, seed=0, device=device,
+        )  # fmt: skip
         return lambda: trainer.epoch(1, with_ratio=False)
 
     if name.startswith("epoch"):
         return epoch(None, DIM, name.split()[1])
-    if name == "soft labels":
-        return unkd
-    if name == "UnKD epoch":
-        return epoch(unkd(), STUDENT, "lazy_adam")
-    names = {"recall": metrics.recall, "ndcg": metrics.ndcg}
     scorer = frozen(model(DIM))
+    if name == "soft labels":
+        return lambda: unkd(scorer)
+    if name == "UnKD epoch":
+        return epoch(unkd(scorer), STUDENT, "lazy_adam")
+    names = {"recall": metrics.recall, "ndcg": metrics.ndcg}
     return lambda: evaluate(
         scorer, split, metrics=names, cutoffs=[10, 20], item_groups=2, user_bins=5,
         popular_mass=0.5, seed=0, batch_size=256, device=str(device),
@@ -129,6 +131,9 @@ def stage(name: str, split: Split, device: torch.device) -> Callable[[], object]
 
 def one_stage(name: str, file: Path, folder: Path, device: torch.device) -> dict[str, float]:
     """Seconds and peak bytes of one stage, in this process."""
+    if name == "table":
+        write_csv(float(folder.name), file)
+        return {}
     if name == "preprocess":
         seconds = preprocess(file, folder)
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
@@ -140,7 +145,7 @@ def one_stage(name: str, file: Path, folder: Path, device: torch.device) -> dict
         if device.type == "cuda":
             torch.cuda.synchronize()
         seconds = time.perf_counter() - start
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # the parent is small
     return {"seconds": seconds, "peak": peak * (1 if sys.platform == "darwin" else 1024)}
 
 
@@ -164,25 +169,35 @@ def main() -> None:
         table.add_column(column, justify="left" if column == "stage" else "right")
     with tempfile.TemporaryDirectory() as temporary:
         base = given.folder or Path(temporary)
-        for name in given.stages:
-            first = None
-            for size in given.sizes:
-                file = base / f"{size:g}" / "table.csv"
-                if not file.exists():
-                    file.parent.mkdir(parents=True, exist_ok=True)
-                    write_csv(size, file)
-                words = [__file__, "--device", given.device, "--one", name, str(file)]
-                done = subprocess.run(
-                    [sys.executable, *words], check=True, stdout=subprocess.PIPE, text=True
-                )
-                found = json.loads(done.stdout.splitlines()[-1])
-                each = found["seconds"] / size * 1e3
-                first = first or each
+
+        def run(name: str, file: Path) -> dict[str, float]:
+            words = [__file__, "--device", given.device, "--one", name, str(file)]
+            done = subprocess.run(
+                [sys.executable, *words], check=True, stdout=subprocess.PIPE, text=True
+            )
+            found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+            sys.stderr.write(f"{file.parent.name} million, {name}: {found}\n")
+            return found
+
+        rows: dict[str, list[dict[str, float]]] = {name: [] for name in given.stages}
+        for size in given.sizes:
+            file = base / f"{size:g}" / "table.csv"
+            if not file.exists():
+                file.parent.mkdir(parents=True, exist_ok=True)
+                run("table", file)
+            if "preprocess" not in given.stages and not (file.parent / "data").exists():
+                run("preprocess", file)
+            for name in given.stages:
+                rows[name].append(run(name, file))
+        for name, found in rows.items():
+            each = [
+                one["seconds"] / size * 1e3 for one, size in zip(found, given.sizes, strict=True)
+            ]
+            for one, size, cost in zip(found, given.sizes, each, strict=True):
                 table.add_row(
-                    name, f"{size:g}", f"{found['seconds']:.2f}", f"{each:.0f}",
-                    f"{each / first - 1:+.0%}", f"{found['peak'] / 2**30:.2f}",
+                    name, f"{size:g}", f"{one['seconds']:.2f}", f"{cost:.0f}",
+                    f"{cost / each[0] - 1:+.0%}", f"{one['peak'] / 2**30:.2f}",
                 )  # fmt: skip
-                sys.stderr.write(f"{name} {size:g} {found}\n")
             table.add_section()
     Console(width=max(90, Console().width)).print(table)
 

@@ -20,7 +20,6 @@ def root_logger() -> Iterator[None]:
     yield from clitoys.keep_root_logger()
 
 
-@pytest.mark.slow
 def by_rejection(self: RankPairs, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
     """The naive twin of `RankPairs.draw`: draw two ranks, and both again where they are equal."""
     first, second = (draw_ranks(self.sizes, self.mu, generator) for _ in range(2))
