@@ -1,7 +1,8 @@
 """Where the configuration lies, and what Hydra must know before it reads it.
 
-`teacher=x` and `student=x` both mean `conf/model/x.yaml`: for each model file and role a node is
-put into Hydra's ConfigStore whose defaults are that file. `${kdrec_id:}` names a run directory.
+`teacher=x` and `student=x` both mean `conf/model/x.yaml`, `teacher_fit=x` means `conf/fit/x.yaml`:
+for each file and role a node is put into Hydra's ConfigStore whose defaults are that file.
+`${kdrec_id:}` names a run directory.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-ROLES = ("teacher", "student")
-"""The groups that are aliases of the group `model`."""
+ROLES = {"teacher": "model", "student": "model", "teacher_fit": "fit"}
+"""The groups that are aliases, and of which group."""
 
 _NOT_IN_ID = ("hydra", "output_dir", "data_dir", "device", "threads", "force", "upstream")
 _HAS_DIM = re.compile(r"^dim\s*:", re.MULTILINE)
@@ -32,23 +33,23 @@ def register(folders: Iterable[Path] = ()) -> None:
 
     Args:
         folders: Config folders, the first wins: each file `model/x.yaml` in one of them becomes
-            `teacher=x` and `student=x`, unless the folder has a file of that name for the role.
-            None given: `conf_dir()`.
+            `teacher=x` and `student=x`, unless the folder has a file of that name for the role;
+            likewise `fit/x.yaml` becomes `teacher_fit=x`. None given: `conf_dir()`.
     """
     register_resolvers()
     register_roles(list(folders) or [conf_dir()])
 
 
 def register_roles(folders: list[Path]) -> None:
-    """Stores a node per model file and role, and forgets those stored before."""
+    """Stores a node per file and role, and forgets those stored before."""
     from hydra.core.config_store import ConfigStore  # noqa: PLC0415  (`--help` comes by here)
 
     store = ConfigStore.instance()
-    for role in ROLES:
+    for role, group in ROLES.items():
         store.repo.pop(role, None)
         taken: set[str] = {path.stem for folder in folders for path in (folder / role).glob("*.y*")}
         for path in (
-            path for folder in folders for path in sorted((folder / "model").glob("*.yaml"))
+            path for folder in folders for path in sorted((folder / group).glob("*.yaml"))
         ):
             if path.stem in taken:
                 continue
@@ -57,7 +58,7 @@ def register_roles(folders: list[Path]) -> None:
 
 
 def _role_node(role: str, path: Path) -> dict[str, object]:
-    node: dict[str, object] = {"defaults": [f"/model/{path.stem}@_here_", "_self_"]}
+    node: dict[str, object] = {"defaults": [f"/{ROLES[role]}/{path.stem}@_here_", "_self_"]}
     if _HAS_DIM.search(path.read_text(encoding="utf-8")):
         node["dim"] = f"${{{role}_dim}}"
     return node
