@@ -125,9 +125,11 @@ def test_every_key_in_the_help_exists(command):
             assert key in choices or look_up(content, key)[0], f"kdrec {command}: {key}"
 
 
-def test_the_four_commands_of_the_issue_are_accepted():
+def test_the_commands_of_the_readme_are_accepted():
     for command, words, jobs in (
         ("train", "teacher=lightgcn", 1),
+        ("train", "teacher_fit=fast", 1),
+        ("run", "fit=fast teacher_fit=fast", 1),
         ("distill", "method=unkd K=4", 1),
         ("distill", "-m method=unkd K=2,3,4 seed=0,1", 6),
     ):
