@@ -13,6 +13,7 @@ from kdrec.kernels.adam import LazyAdam
 from kdrec.kernels.bpr import BPRLoss, squared_norm
 from kdrec.kernels.dots import dots
 from kdrec.kernels.draws import RankPairs, draw_ranks
+from kdrec.kernels.first import FirstOf
 from kdrec.kernels.propagate import MeanOfLayers
 from kdrec.kernels.rows import RowGradient, drop_gradient, keep_gradient, lookup
 from kdrec.kernels.threads import few_threads
@@ -322,3 +323,14 @@ def test_pairs_are_two_independent_ranks_that_differ_in_order(size: int, mu: flo
     counts = np.bincount(first * size + second, minlength=size * size)
     ordered = joint.ravel() > 0
     assert chi_square(counts[ordered], (len(first) * joint / joint.sum()).ravel()[ordered]) > 1e-3
+
+
+@pytest.mark.parametrize("n", [1, 7, 500])
+def test_first_of_marks_each_id_once(n: int) -> None:
+    first = FirstOf(n, torch.device("cpu"))
+    generator = torch_stream(0, "ids")
+    for length in (1, 20, 300):
+        ids = torch.randint(n, (length,), generator=generator)
+        seen: set[int] = set()
+        expected = [not (one in seen or seen.add(one)) for one in ids.tolist()]
+        assert first(ids).tolist() == expected

@@ -11,7 +11,7 @@ from kdrec.evaluation.grouped import quick
 from kdrec.evaluation.metrics import ndcg
 from kdrec.methods.base import Distiller, Teacher
 from kdrec.methods.unkd import UnKD
-from kdrec.models.base import Batch, Vectors, frozen
+from kdrec.models.base import Backbone, Batch, Vectors, frozen
 from kdrec.models.bprmf import BPRMF
 from kdrec.seeding import torch_stream
 from kdrec.training.average import Average
@@ -23,8 +23,8 @@ from tests.worlds import blocks
 CPU = torch.device("cpu")
 OPTIONS = {
     "name": "test", "optimiser": "adam", "lr": 0.02, "lr_factor": 1.0, "average": 0.0, "l2": 1e-3,
-    "batch_size": 64, "epochs": 30, "eval_every": 2, "patience": 30, "cutoff": 5, "weight": 0.5,
-    "seed": 0, "eval_batch_size": 16, "device": CPU,
+    "batch_size": 64, "epochs": 30, "eval_every": 2, "patience": 30, "cutoff": 5,
+    "data_weight": 1.0, "weight": 0.5, "seed": 0, "eval_batch_size": 16, "device": CPU,
 }  # fmt: skip
 
 
@@ -46,7 +46,7 @@ class Push(Distiller):
         self.centre = torch.nn.Parameter(torch.ones(4))
         self.epochs: list[int] = []
 
-    def begin_epoch(self, epoch: int, generator: torch.Generator) -> None:
+    def begin_epoch(self, epoch: int, generator: torch.Generator, student: Backbone) -> None:
         self.epochs.append(epoch)
 
     def loss(self, batch: Batch, vectors: Vectors) -> torch.Tensor:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from kdrec.data.interactions import Split
 from kdrec.methods.base import Teacher
@@ -17,36 +16,10 @@ from kdrec.models.bprmf import BPRMF
 from kdrec.models.lightgcn import LightGCN
 from kdrec.seeding import torch_stream
 from kdrec.training.trainer import Trainer
+from tests.waits import Seen
 from tests.worlds import blocks
 
 CPU = torch.device("cpu")
-WAITS = (
-    "_local_scalar_dense",
-    "nonzero",
-    "masked_select",
-    "unique",
-    "is_nonzero",
-    "equal.",
-    "bincount",
-)
-"""Operators after which the host must wait: what they return depends on the numbers."""
-
-
-class Seen(TorchDispatchMode):
-    """Notes the name of every operator that torch runs."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.names: list[str] = []
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
-    ) -> Any:
-        self.names.append(str(func).removeprefix("aten."))
-        return func(*args, **(kwargs or {}))
-
-    def waits(self) -> set[str]:
-        return {name for name in self.names if any(part in name for part in WAITS)}
 
 
 def bprmf(split: Split) -> Backbone:
@@ -71,7 +44,7 @@ def test_within_an_epoch_nothing_waits_for_the_device(
     )  # fmt: skip
     trainer = Trainer(
         model(split), method, split, optimiser=optimiser, lr=0.01, l2=1e-3, batch_size=64,
-        weight=0.1, seed=0, device=CPU,
+        data_weight=1.0, weight=0.1, seed=0, device=CPU,
     )  # fmt: skip
     with Seen() as seen:
         trainer.epoch(1, with_ratio=True)
@@ -86,7 +59,7 @@ def test_a_gpu_is_waited_for_once_an_epoch(model: Callable[[Split], Backbone]) -
     split, device = blocks(), torch.device("cuda")
     trainer = Trainer(
         model(split).to(device), None, split, optimiser="adam", lr=0.01, l2=1e-3, batch_size=64,
-        weight=0.0, seed=0, device=device,
+        data_weight=1.0, weight=0.0, seed=0, device=device,
     )  # fmt: skip
     trainer.epoch(1, with_ratio=False)
     torch.cuda.set_sync_debug_mode("warn")
@@ -114,7 +87,7 @@ def test_an_epoch_reads_numbers_once(monkeypatch: pytest.MonkeyPatch) -> None:
     split = blocks()
     trainer = Trainer(
         bprmf(split), None, split, optimiser="lazy_adam", lr=0.01, l2=1e-3, batch_size=64,
-        weight=0.0, seed=0, device=CPU,
+        data_weight=1.0, weight=0.0, seed=0, device=CPU,
     )  # fmt: skip
     for name in ("tolist", "cpu", "numpy", "item", "__bool__", "__float__", "__int__"):
         monkeypatch.setattr(torch.Tensor, name, noting(name))

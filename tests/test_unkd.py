@@ -13,6 +13,7 @@ from kdrec.methods.base import Teacher
 from kdrec.methods.soft_labels import rank_within_groups
 from kdrec.methods.unkd import UnKD, pairs_per_group
 from kdrec.models.base import Batch, EmbeddingScorer, Vectors
+from kdrec.models.bprmf import BPRMF
 from kdrec.seeding import torch_stream
 from tests.worlds import random_interactions
 
@@ -36,6 +37,10 @@ def vectors(
 def make(train: Interactions, **options: object) -> UnKD:
     teacher = Teacher(EmbeddingScorer(vectors(train)), None)
     return UnKD(train, teacher, **{**OPTIONS, **options})  # type: ignore[arg-type]
+
+
+def bprmf(train: Interactions) -> BPRMF:
+    return BPRMF(train, dim=4, generator=torch_stream(0, "init"))
 
 
 def step(users: torch.Tensor, number: int = 0, of: int = 1) -> Batch:
@@ -86,7 +91,7 @@ def test_soft_labels_of_a_broken_teacher_are_refused() -> None:
 def test_pairs_lie_in_one_group_outside_training_in_the_teachers_order() -> None:
     train = random_interactions(density=0.15)
     method = make(train)
-    method.begin_epoch(1, torch_stream(0, "distil"))
+    method.begin_epoch(1, torch_stream(0, "distil"), bprmf(train))
     scores = EmbeddingScorer(vectors(train)).scores(torch.arange(train.n_users))
     keys = set(train.keys().tolist())
     seen_groups = set()
@@ -114,7 +119,7 @@ def test_items_never_seen_in_training_are_no_soft_label() -> None:
 def test_an_epoch_of_the_papers_loss_is_equation_5() -> None:
     train = random_interactions(density=0.15)
     method = make(train)
-    method.begin_epoch(1, torch_stream(0, "distil"))
+    method.begin_epoch(1, torch_stream(0, "distil"), bprmf(train))
     student = vectors(train, seed=5)
     total = 0.0
     better, worse = method.pairs.chunk(2, dim=1)
@@ -134,7 +139,7 @@ def test_an_epoch_of_the_papers_loss_is_equation_5() -> None:
 def test_the_official_norm_is_the_mean_over_pairs_and_over_the_batch() -> None:
     train = random_interactions(density=0.15)
     method = make(train, norm="official")
-    method.begin_epoch(1, torch_stream(0, "distil"))
+    method.begin_epoch(1, torch_stream(0, "distil"), bprmf(train))
     student = vectors(train, seed=5)
     users = torch.tensor([3, 3, 8])
     better, worse = method.pairs.chunk(2, dim=1)
@@ -152,7 +157,7 @@ def test_the_official_norm_is_the_mean_over_pairs_and_over_the_batch() -> None:
 
 
 def gradient(method: UnKD, train: Interactions) -> torch.Tensor:
-    method.begin_epoch(1, torch_stream(0, "distil"))
+    method.begin_epoch(1, torch_stream(0, "distil"), bprmf(train))
     users, items = vectors(train, seed=5)
     items.requires_grad_()
     method.loss(step(torch.arange(train.n_users)), Vectors(users, items)).backward()
@@ -186,7 +191,7 @@ def test_the_same_seed_draws_the_same_pairs() -> None:
     drawn = []
     for seed in (0, 0, 1):
         method = make(train)
-        method.begin_epoch(1, torch_stream(seed, "distil"))
+        method.begin_epoch(1, torch_stream(seed, "distil"), bprmf(train))
         drawn.append(method.pairs)
     assert torch.equal(drawn[0], drawn[1])
     assert not torch.equal(drawn[0], drawn[2])

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from kdrec.models.base import Batch, Embedder, Scorer, Vectors
+from kdrec.models.base import Backbone, Batch, Embedder, Scorer, Vectors
+
+NEEDS = {
+    "scores": "any teacher",
+    "vectors": "a teacher with vectors",
+    "trajectory": "teachers with checkpoints of their training",
+    "training": "a teacher that is learnt by gradient descent",
+}
+"""What a method may ask of its teacher, `needs` in its config file, and how that is called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,10 +27,18 @@ class Teacher:
     Args:
         scorer: Its scores.
         embedder: Its vectors; None for a teacher that is known by its scores alone.
+        trajectory: What it was at some epochs of its training, the first first, itself last; empty
+            if that was not kept.
+        members: The teachers whose ensemble it is; empty for a single one.
+        fresh: Makes an untrained model of its kind, for methods that train the teacher along with
+            the student; None for one that is not learnt by gradient descent.
     """
 
     scorer: Scorer
     embedder: Embedder | None
+    trajectory: tuple[Scorer, ...] = ()
+    members: tuple[Teacher, ...] = ()
+    fresh: Callable[[torch.Generator], Backbone] | None = None
 
 
 class Distiller(nn.Module, ABC):
@@ -32,8 +49,14 @@ class Distiller(nn.Module, ABC):
     """
 
     @abstractmethod
-    def begin_epoch(self, epoch: int, generator: torch.Generator) -> None:
-        """Draws what the epoch (from 1) needs, from this generator alone."""
+    def begin_epoch(self, epoch: int, generator: torch.Generator, student: Backbone) -> None:
+        """Draws what the epoch needs.
+
+        Args:
+            epoch: From 1.
+            generator: The only source of randomness.
+            student: As it stands; `frozen` makes a scorer of it, for its ranking of the items.
+        """
 
     @abstractmethod
     def loss(self, batch: Batch, vectors: Vectors) -> Tensor:

@@ -1,4 +1,4 @@
-"""The teacher's ranking of each user's unseen items within groups of items."""
+"""Rankings of each user's unseen items: the teacher's, whole or within groups; the student's."""
 
 from __future__ import annotations
 
@@ -92,3 +92,61 @@ def rank_within_groups(
                 torch.sum(real, 1, out=sizes[rows, group])
             progress.advance(len(table))
     return GroupPools(items_out, sizes)
+
+
+def rank_all(
+    scorer: Scorer,
+    train: Interactions,
+    *,
+    pool: int,
+    batch_size: int,
+    generator: torch.Generator,
+    device: torch.device,
+) -> GroupPools:
+    """Ranks all items that a user has not in training: `rank_within_groups` with one group."""
+    return rank_within_groups(
+        scorer,
+        train,
+        np.zeros(train.n_items, dtype=np.int64),
+        pool=pool,
+        batch_size=batch_size,
+        generator=generator,
+        device=device,
+    )
+
+
+@torch.no_grad()
+def ranks_of(
+    scorer: Scorer, train: Interactions, items: Tensor, *, depth: int, batch_size: int
+) -> Tensor:
+    """Ranks of some items of each user among all that the user has not in training, from 0.
+
+    Args:
+        scorer: Who ranks; of equal scores any may come first.
+        train: Training pairs; their items have no rank.
+        items: Items of each user, below 0 for none. Shape [n_users, P].
+        depth: Ranks are counted up to here.
+        batch_size: Users scored at once.
+
+    Returns:
+        [n_users, P], int64; `depth` for what is not among the first `depth` or has no rank.
+
+    Raises:
+        KdrecError: If a score is not finite.
+    """
+    columns = Columns.all(train.n_items, items.device)
+    depth = min(depth, train.n_items)
+    ranks = torch.full(items.shape, depth, dtype=torch.int64, device=items.device)
+    order = torch.arange(depth, device=items.device)
+    tables = score_tables(
+        scorer, np.arange(train.n_users), mask=[train], columns=columns, batch_size=batch_size
+    )
+    for first, table in tables:
+        values, places = top(table, depth)
+        rank = torch.where(values > -torch.inf, order, depth)
+        here = torch.full(table.shape, depth, dtype=torch.int64, device=items.device)
+        here.scatter_(1, places, rank)
+        mine = items[first : first + len(table)].long()
+        found = here.gather(1, mine.clamp(min=0))
+        ranks[first : first + len(table)] = found.masked_fill_(mine < 0, depth)
+    return ranks

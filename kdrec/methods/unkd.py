@@ -20,7 +20,7 @@ from kdrec.kernels.dots import dots
 from kdrec.kernels.draws import RankPairs
 from kdrec.methods.base import Distiller, Teacher
 from kdrec.methods.soft_labels import GroupPools, rank_within_groups
-from kdrec.models.base import Batch, Vectors
+from kdrec.models.base import Backbone, Batch, Vectors
 from kdrec.ranges import Count, Range, check_ranges
 from kdrec.seeding import stream, torch_stream
 
@@ -123,7 +123,7 @@ class UnKD(Distiller):
         #: The users in the order of this epoch. Shape [n_users].
         self.order = torch.empty(0, dtype=torch.int64)
 
-    def begin_epoch(self, epoch: int, generator: torch.Generator) -> None:  # noqa: ARG002
+    def begin_epoch(self, epoch: int, generator: torch.Generator, student: Backbone) -> None:  # noqa: ARG002
         """Draws all users' pairs and the order in which users are visited."""
         better, worse = self.law.draw(generator)
         if self.swap_defect:

@@ -19,6 +19,7 @@ from kdrec.stages.models import (
     train_model,
     trained_run,
 )
+from kdrec.stages.needs import check_needs
 from kdrec.stages.output import show_run
 from kdrec.stages.preprocess import Data, ensure_split
 from kdrec.stages.train import ensure_teacher, load_teacher, teacher_identity
@@ -40,7 +41,7 @@ def student_fit(cfg: DictConfig) -> Plain:
     """The training options that matter: without a method there is nothing to weigh."""
     fit: Plain = plain(cfg.fit)
     if cfg.method.distiller is None:
-        del fit["weight"]
+        del fit["data_weight"], fit["weight"]
     return fit
 
 
@@ -71,6 +72,8 @@ def ensure_student(
             f"student={name} is computed in closed form and cannot learn from soft labels.",
             "Use student=bprmf or student=lightgcn; as a teacher it is fine.",
         )
+    if distils:
+        check_needs(cfg)
     identity = student_identity(cfg, data)
     trained = trained_run(context, identity)
     parents = {"split": {"identity": data.identity, "folder": str(data.folder)}}

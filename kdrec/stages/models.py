@@ -90,7 +90,7 @@ def train_model(
         return model.to(device), None
     if not isinstance(model, Backbone):
         raise UsageError(f"{name} is neither a Backbone nor a ClosedForm: {type(model).__name__}.")
-    unweighted = {"weight": 0.0} if distiller is None else {}
+    unweighted = {"data_weight": 1.0, "weight": 0.0} if distiller is None else {}
     result: FitResult = instantiate(fit_cfg)(
         model,
         distiller() if distiller is not None else None,

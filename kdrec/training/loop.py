@@ -60,6 +60,7 @@ def fit(
     eval_every: Count,
     patience: Count,
     cutoff: Count,
+    data_weight: NonNegative,
     weight: NonNegative,
     seed: int,
     eval_batch_size: int,
@@ -67,7 +68,7 @@ def fit(
 ) -> FitResult:
     """Trains until validation NDCG has not risen for `patience` epochs; keeps the best epoch.
 
-    Minimises `model.loss + weight * distiller.loss`.
+    Minimises `data_weight * model.loss + weight * distiller.loss`.
 
     Args:
         model: Teacher or student; ends with the parameters of its best epoch.
@@ -85,6 +86,7 @@ def fit(
         eval_every: Epochs between evaluations.
         patience: Epochs without a rise after which training stops.
         cutoff: Of the validation NDCG.
+        data_weight: Of the model's own loss, its L2 penalty included.
         weight: Of the distillation loss, the lambda of the papers.
         seed: Of the order of the pairs, the negatives and the distiller's draws.
         eval_batch_size: Users scored at once.
@@ -105,7 +107,7 @@ def fit(
     rate = lr * lr_factor
     trainer = Trainer(
         model, distiller, split, optimiser=optimiser, lr=rate, l2=l2, batch_size=batch_size,
-        weight=weight, seed=seed, device=device,
+        data_weight=data_weight, weight=weight, seed=seed, device=device,
     )  # fmt: skip
     mean = Average(model, average)
     stopping = EarlyStopping(patience)
@@ -122,7 +124,7 @@ def fit(
                     f"distillation {losses['distillation']}).",
                     f"Lower the learning rate (lr={rate:g}) or the distillation weight ({weight}).",
                 )
-            total = losses["loss"] + weight * losses["distillation"]
+            total = data_weight * losses["loss"] + weight * losses["distillation"]
             mean.update(epoch)
             if not evaluate:
                 progress.advance(loss=total)

@@ -64,6 +64,7 @@ class Trainer:
         lr: Learning rate.
         l2: Weight of the L2 penalty.
         batch_size: Interactions in a step.
+        data_weight: Of the model's own loss.
         weight: Of the distillation loss; at 0 it is computed for the record alone.
         seed: Of the pairs and of the distiller's draws.
         device: Where all is.
@@ -82,12 +83,13 @@ class Trainer:
         lr: float,
         l2: float,
         batch_size: int,
+        data_weight: float,
         weight: float,
         seed: int,
         device: torch.device,
     ) -> None:
         self.model, self.distiller = model, distiller
-        self.l2, self.weight, self.device = l2, weight, device
+        self.l2, self.data_weight, self.weight, self.device = l2, data_weight, weight, device
         self.own_parameters = list(model.parameters())
         extra = [] if distiller is None else list(distiller.to(device).parameters())
         self.parameters = [*self.own_parameters, *extra]
@@ -108,7 +110,7 @@ class Trainer:
     def epoch(self, epoch: int, *, with_ratio: bool) -> dict[str, float]:
         """Mean data and distillation loss of the epoch, and the ratio of their gradients."""
         if self.distiller is not None:
-            self.distiller.begin_epoch(epoch, self.distil_draw)
+            self.distiller.begin_epoch(epoch, self.distil_draw, self.model)
         sums = torch.zeros(2, device=self.device)
         ratio = torch.zeros((), device=self.device)
         n_steps = 1
@@ -124,6 +126,8 @@ class Trainer:
                 sums[1] += distilled.detach()
                 if compare:
                     ratio = self.gradient_ratio(loss, distilled)
+                if self.data_weight != 1:
+                    loss = self.data_weight * loss
                 if self.weight > 0:
                     loss = loss + self.weight * distilled
             loss.backward()  # type: ignore[no-untyped-call]

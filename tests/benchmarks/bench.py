@@ -138,6 +138,7 @@ class Bench:
             lr=LR,
             l2=L2,
             batch_size=BATCH,
+            data_weight=1.0,
             weight=0.1,
             seed=0,
             device=self.device,
@@ -147,8 +148,8 @@ class Bench:
 def steps(bench: Bench, model: Backbone, n_steps: int, least: Work | None) -> dict[str, Work]:
     """An epoch's steps as kdrec takes them, and what they cannot do without."""
     trainer = Trainer(
-        model, None, bench.split, optimiser="adam", lr=LR, l2=L2, batch_size=BATCH, weight=0.0,
-        seed=0, device=bench.device,
+        model, None, bench.split, optimiser="adam", lr=LR, l2=L2, batch_size=BATCH,
+        data_weight=1.0, weight=0.0, seed=0, device=bench.device,
     )  # fmt: skip
     epoch = bench.epoch_batches()[:n_steps]
     trainer.batches = lambda: iter(epoch)
@@ -225,7 +226,7 @@ def distillation(bench: Bench, teacher: Teacher) -> None:
     def epoch(trainer: Trainer) -> Work:
         return functools.partial(trainer.epoch, 1, with_ratio=False)
 
-    method = unkd("paper")
+    method, student = unkd("paper"), bench.mf(10)
     sampler = NegativeSampler(bench.train, device=bench.device)
     order = torch.randperm(len(bench.train), generator=bench.draw, device=bench.device)
     times = bench.least(
@@ -233,7 +234,7 @@ def distillation(bench: Bench, teacher: Teacher) -> None:
         unkd=epoch(bench.trainer(method)),
         official=epoch(bench.trainer(unkd("official"))),
         negatives=lambda: sampler.of_pairs(order, bench.draw),
-        pairs=lambda: method.begin_epoch(1, bench.draw),
+        pairs=lambda: method.begin_epoch(1, bench.draw, student),
     )
     draws = times["negatives"] + times["pairs"]
     share = {"floor": times["unkd"], "ours": draws}

@@ -111,7 +111,7 @@ def stage(name: str, split: Split, device: torch.device) -> Callable[[], object]
     def epoch(method: UnKD | None, dim: int, optimiser: str) -> Callable[[], object]:
         trainer = Trainer(
             model(dim), method, split, optimiser=optimiser, lr=1e-3, l2=1e-3, batch_size=BATCH,
-            weight=0.1, seed=0, device=device,
+            data_weight=1.0, weight=0.1, seed=0, device=device,
         )  # fmt: skip
         return lambda: trainer.epoch(1, with_ratio=False)
 

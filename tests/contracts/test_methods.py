@@ -11,11 +11,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from kdrec.data.interactions import Split
 from kdrec.data.sampling import NegativeSampler
-from kdrec.methods.base import Distiller, Teacher
+from kdrec.methods.base import NEEDS, Distiller, Teacher
 from kdrec.models.base import Batch, Embedder, frozen
 from kdrec.models.bprmf import BPRMF
 from kdrec.seeding import torch_stream
 from tests.conftest import ROOT
+from tests.waits import Seen
 from tests.worlds import blocks
 
 CPU = torch.device("cpu")
@@ -37,9 +38,12 @@ METHODS = sorted(
 
 
 def teacher(split: Split) -> Teacher:
-    scorer = frozen(BPRMF(split.train, dim=12, generator=torch_stream(7, "init")))
+    def make(generator: torch.Generator) -> BPRMF:
+        return BPRMF(split.train, dim=12, generator=generator)
+
+    earlier, scorer = (frozen(make(torch_stream(seed, "init"))) for seed in (6, 7))
     assert isinstance(scorer, Embedder)
-    return Teacher(scorer, scorer)
+    return Teacher(scorer, scorer, trajectory=(earlier, scorer), fresh=make)
 
 
 def build(name: str, split: Split, of: Teacher) -> Distiller:
@@ -63,7 +67,7 @@ def student(split: Split) -> BPRMF:
 def test_the_loss_is_finite_and_teaches_the_student(name: str) -> None:
     split = blocks()
     model, distiller = student(split), build(name, split, teacher(split))
-    distiller.begin_epoch(1, torch_stream(0, "distil"))
+    distiller.begin_epoch(1, torch_stream(0, "distil"), model)
     loss = distiller.loss(batch(split), model.embed())
     assert loss.shape == ()
     assert bool(torch.isfinite(loss))
@@ -83,7 +87,7 @@ def test_the_teacher_is_not_touched(name: str) -> None:
     model, distiller = student(split), build(name, split, of)
     optimiser = torch.optim.Adam([*model.parameters(), *distiller.parameters()], lr=0.1)
     for epoch in (1, 2):
-        distiller.begin_epoch(epoch, torch_stream(0, "distil"))
+        distiller.begin_epoch(epoch, torch_stream(0, "distil"), model)
         optimiser.zero_grad()
         distiller.loss(batch(split), model.embed()).backward()
         optimiser.step()
@@ -93,13 +97,46 @@ def test_the_teacher_is_not_touched(name: str) -> None:
 @pytest.mark.parametrize("name", METHODS)
 def test_the_epoch_hook_depends_on_its_generator_alone(name: str) -> None:
     split = blocks()
-    of, losses = teacher(split), []
+    of, losses, drew = teacher(split), [], False
     for seed in (0, 0, 1):
-        distiller = build(name, split, of)
-        distiller.begin_epoch(1, torch_stream(seed, "distil"))
-        losses.append(float(distiller.loss(batch(split), student(split).embed()).detach()))
+        model, distiller, draw = (
+            student(split),
+            build(name, split, of),
+            torch_stream(seed, "distil"),
+        )
+        before = draw.get_state()
+        distiller.begin_epoch(1, draw, model)
+        drew = not torch.equal(before, draw.get_state())
+        losses.append(float(distiller.loss(batch(split), model.embed()).detach()))
     assert losses[0] == losses[1]
-    assert losses[0] != losses[2]
+    assert (losses[0] != losses[2]) == drew
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_loss_waits_for_nothing(name: str) -> None:
+    split = blocks()
+    model, distiller = student(split), build(name, split, teacher(split))
+    distiller.begin_epoch(1, torch_stream(0, "distil"), model)
+    step = batch(split)
+    with Seen() as seen:
+        distiller.loss(step, model.embed()).backward()
+    assert seen.names
+    assert seen.waits() == set()
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_what_it_needs_is_said_and_true(name: str) -> None:
+    split = blocks()
+    needs = load(name).method.needs
+    assert needs in NEEDS
+    of = teacher(split)
+    less = Teacher(
+        of.scorer,
+        of.embedder if needs == "vectors" else None,
+        of.trajectory if needs == "trajectory" else (),
+        fresh=of.fresh if needs == "training" else None,
+    )
+    build(name, split, less)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -111,7 +148,7 @@ def test_following_the_loss_brings_the_student_to_the_teacher(name: str) -> None
     values = []
     draw = torch_stream(0, "distil")
     for epoch in range(1, 41):
-        distiller.begin_epoch(epoch, draw)
+        distiller.begin_epoch(epoch, draw, model)
         loss = distiller.loss(batch(split), model.embed())
         optimiser.zero_grad()
         loss.backward()
