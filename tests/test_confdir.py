@@ -96,6 +96,14 @@ def test_everything_to_choose_from_says_in_a_line_what_it_is(kind):
     assert listing.entries(kind, [CONF]) or kind == "experiments"
 
 
+def test_methods_say_what_they_need_of_a_teacher():
+    needs = {row["name"]: row["needs"] for row in listing.entries("methods", [CONF])}
+    assert (needs["none"], needs["unkd"], needs["unkd_random"]) == ("", "scores", "scores")
+    assert all(needs[name] for name in needs if name != "none")
+    lines = listing.text("methods", listing.entries("methods", [CONF])).splitlines()
+    assert len({line.index("  scores  ") for line in lines if "  scores  " in line}) == 1
+
+
 def _examples() -> list[str]:
     return [
         line

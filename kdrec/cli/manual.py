@@ -202,7 +202,9 @@ Results:
 """
 
 LIST = """\
-Shows what there is to choose from, with a line of what it is.
+Shows what there is to choose from, with a line of what it is; for a method what it needs of the
+teacher: scores (any teacher has them), vectors, a trajectory (checkpoints of its training), or
+training (one that can be trained along with the student).
 
 \b
 Examples:

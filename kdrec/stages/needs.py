@@ -17,7 +17,7 @@ def check_needs(cfg: DictConfig) -> None:
     Raises:
         UsageError: If the method cannot work with this teacher.
     """
-    needs, name = str(cfg.method.needs), target_name(cfg.teacher)
+    needs, name = str(cfg.method.get("needs")), target_name(cfg.teacher)
     if needs not in NEEDS:
         raise UsageError(f"method.needs={needs} is unknown.", f"It is one of {', '.join(NEEDS)}.")
     kind = get_class(cfg.teacher["_target_"])
