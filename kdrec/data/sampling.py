@@ -10,12 +10,45 @@ from kdrec.errors import KdrecError
 from kdrec.kernels.draws import uniform
 
 
+class Rest:
+    """The items outside each user's pairs, by their number.
+
+    Let `p_0 < p_1 < ...` be the items of user u's pairs. The r-th item (from 0) outside them is
+    `r + #{k : p_k - k <= r}`. The shifted values `p_k - k` never fall within a user, so one
+    binary search over all users' values counts them.
+
+    Args:
+        pairs: What is left out.
+        device: Where items are asked for.
+    """
+
+    def __init__(self, pairs: Interactions, *, device: torch.device) -> None:
+        indptr = torch.from_numpy(pairs.indptr())
+        users = torch.from_numpy(pairs.users)
+        position = torch.arange(len(pairs)) - indptr[users]
+        self.n_items = pairs.n_items
+        self.start = indptr[:-1].to(device)
+        #: How many items each user has outside. Shape [n_users], int64.
+        self.free = torch.from_numpy(pairs.n_items - pairs.user_counts()).to(device)
+        self.shifted = (users * pairs.n_items + torch.from_numpy(pairs.items) - position).to(device)
+
+    def at(self, users: Tensor, numbers: Tensor) -> Tensor:
+        """The item of this number, from 0 and below `free`, for each of `users`.
+
+        Args:
+            users: [n].
+            numbers: [n] int64, overwritten.
+        """
+        keys = numbers + users * self.n_items
+        found = torch.searchsorted(self.shifted, keys, right=True)
+        return numbers.add_(found).sub_(self.start.index_select(0, users))
+
+
 class NegativeSampler:
     """Draws uniformly from the items outside a user's training pairs, exactly, in one pass.
 
-    Let `p_0 < p_1 < ...` be the training items of user u. The r-th item (from 0) outside them is
-    `r + #{k : p_k - k <= r}`. The shifted values `p_k - k` never fall within a user, so one
-    binary search over all users' values counts them, and nothing is drawn twice.
+    A number below that of the user's free items is drawn, and `Rest` has the item, so that
+    nothing is drawn twice.
 
     Args:
         train: Training pairs.
@@ -34,14 +67,8 @@ class NegativeSampler:
                 "items in training: there is no negative.",
                 "Drop that user, or keep more items.",
             )
-        indptr = torch.from_numpy(train.indptr())
-        position = torch.arange(len(train)) - indptr[train.users]
-        users = torch.from_numpy(train.users)
-        self.users = users.to(device)
-        self.n_items = train.n_items
-        self.start = indptr[:-1].to(device)
-        self.free = torch.from_numpy(train.n_items - counts).to(device)
-        self.shifted = (users * train.n_items + torch.from_numpy(train.items) - position).to(device)
+        self.users = torch.from_numpy(train.users).to(device)
+        self.rest = Rest(train, device=device)
 
     def sample(self, users: Tensor, generator: torch.Generator) -> Tensor:
         """One negative for each of `users`, [n] to [n]."""
@@ -63,7 +90,4 @@ class NegativeSampler:
 
     def _items(self, users: Tensor, numbers: Tensor) -> Tensor:
         """The item at this share, in [0, 1), of the way through the user's free ones."""
-        rank = numbers.mul_(self.free.index_select(0, users)).long()
-        keys = rank + users * self.n_items
-        found = torch.searchsorted(self.shifted, keys, right=True)
-        return rank.add_(found).sub_(self.start.index_select(0, users))
+        return self.rest.at(users, numbers.mul_(self.rest.free.index_select(0, users)).long())

@@ -1,0 +1,91 @@
+"""Lists of a user's items, drawn by the teacher's ranking: some of its best, some of the rest."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kdrec.data.interactions import Interactions
+from kdrec.data.sampling import Rest
+from kdrec.kernels.draws import uniform
+from kdrec.methods.soft_labels import GroupPools
+
+_CELLS = 1 << 22  # numbers that are drawn together
+
+
+class BestItems:
+    """Draws of a user's best items without replacement, in the teacher's order.
+
+    Rank r, from 0, is drawn with `P(r) ~ exp(-r / T)` among those that are left. It gets the key
+    `log E - log P(r)` with E exponential, and the smallest keys are the draw (Efraimidis and
+    Spirakis, 2006).
+
+    Args:
+        pools: The teacher's best items of each user, one group.
+        count: How many to draw; a user with fewer has them all.
+        temperature: T, in ranks; None takes the first ranks without a draw.
+    """
+
+    def __init__(self, pools: GroupPools, count: int, temperature: float | None) -> None:
+        self.items, self.sizes = pools.items[:, 0], pools.sizes[:, 0]
+        self.count, self.temperature = min(count, self.items.shape[1]), temperature
+
+    def draw(self, generator: torch.Generator) -> Tensor:
+        """[n_users, count] items, int32, best first, then -1."""
+        if self.temperature is None:
+            return self.items[:, : self.count]
+        order = torch.arange(self.items.shape[1], device=self.items.device)
+        less = order / self.temperature
+        rows = max(1, _CELLS // len(order))
+        parts = []
+        for start in range(0, len(self.items), rows):
+            items, sizes = self.items[start : start + rows], self.sizes[start : start + rows]
+            key = torch.rand(items.shape, generator=generator, device=items.device)
+            key.neg_().log1p_().neg_().log_().add_(less)
+            key.masked_fill_(order >= sizes.unsqueeze(1), torch.inf)
+            ranks = key.topk(self.count, dim=1, largest=False, sorted=False).indices
+            parts.append(items.gather(1, ranks.sort(dim=1).values))
+        return torch.cat(parts)
+
+
+class OtherItems:
+    """Uniform draws without replacement from what is neither in training nor in the pools.
+
+    Robert Floyd's algorithm, for all users at once: of c numbers below n the i-th, from 0, is drawn
+    from 0 to `n - c + i`, and is the last of these if what was drawn is there already.
+
+    Args:
+        pools: The teacher's best items of each user, one group.
+        train: Training pairs.
+        count: How many to draw; a user with fewer has them all.
+    """
+
+    def __init__(self, pools: GroupPools, train: Interactions, count: int) -> None:
+        device, shape = pools.items.device, (train.n_users, pools.items.shape[2])
+        items = pools.items[:, 0].cpu()
+        pooled = torch.arange(train.n_users).unsqueeze(1).expand(shape)[items >= 0].numpy()
+        both = Interactions.from_pairs(
+            np.concatenate([train.users, pooled]),
+            np.concatenate([train.items, items[items >= 0].numpy()]),
+            n_users=train.n_users,
+            n_items=train.n_items,
+        )
+        self.rest, self.count = Rest(both, device=device), min(count, train.n_items)
+
+    def draw(self, generator: torch.Generator) -> Tensor:
+        """[n_users, count] items, int32, then -1."""
+        free = self.rest.free
+        takes = free.clamp(max=self.count)
+        numbers = uniform(torch.Size([self.count, len(free)]), generator)
+        drawn = torch.empty(numbers.shape, dtype=torch.int64, device=free.device)
+        for i in range(self.count):
+            last = free - takes + i
+            new = numbers[i].mul_(last + 1).long()
+            again = (drawn[:i] == new).any(0)
+            drawn[i] = torch.where(again, last, new)
+        there = (torch.arange(self.count, device=free.device) < takes.unsqueeze(1)).flatten()
+        users = torch.arange(len(free), device=free.device).repeat_interleave(self.count)
+        places = torch.minimum(drawn.T.flatten(), (free - 1).clamp(min=0).index_select(0, users))
+        items = self.rest.at(users, places).masked_fill_(~there, -1)
+        return items.to(torch.int32).view(-1, self.count)
