@@ -17,7 +17,7 @@ from tests.worlds import random_interactions
 CPU = torch.device("cpu")
 OPTIONS = {
     "n_items": 6, "decay": 3.0, "n_negatives": 20, "mu": 0.05, "warm_up": 2, "norm": "paper",
-    "seed": 0, "batch_size": 7, "device": CPU,
+    "visits": "interactions", "seed": 0, "batch_size": 7, "device": CPU,
 }  # fmt: skip
 USERS = torch.tensor([3, 3, 8, 11, 0])
 
@@ -85,6 +85,24 @@ def test_the_loss_is_the_papers(k: int, hybrid: bool, official: bool) -> None:
     student = vectors(train, seed=5)
     expected = naive(train, method, student, k=k, hybrid=hybrid, official=official)
     assert float(method.loss(step(USERS), student)) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("n_steps", [1, 4, 100])
+def test_an_epoch_over_users_has_the_mean_over_interactions(n_steps: int) -> None:
+    train = random_interactions()
+    student = vectors(train, seed=5).users.float(), vectors(train, seed=5).items.float()
+    losses = []
+    for visits in ("users", "interactions"):
+        method = make(train, visits=visits)
+        begin(method, train, 3)
+        everyone = torch.from_numpy(train.users)
+        steps = range(n_steps if visits == "users" else 1)
+        each = [
+            method.loss(Batch(everyone, everyone, everyone, step, len(steps)), Vectors(*student))
+            for step in steps
+        ]
+        losses.append(float(torch.stack(each).mean()))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
 def test_the_weights_have_no_gradient() -> None:

@@ -18,6 +18,7 @@ from kdrec.data.sampling import NegativeSampler
 from kdrec.kernels.dots import dots
 from kdrec.methods.base import Distiller, Teacher
 from kdrec.methods.soft_labels import rank_all
+from kdrec.methods.visits import users_of_step
 from kdrec.models.base import Backbone, Batch, Vectors
 from kdrec.ranges import Count, Natural, Positive, check_ranges
 from kdrec.seeding import torch_stream
@@ -30,8 +31,8 @@ class RD(Distiller):
 
         `L = (1/B) sum_b sum_k w_k (-log sigmoid(s_u(b),pi_k))`,
 
-    summed over k and averaged over the interactions of the step, so that a user counts once for
-    each of them. The weight of a position and that of a discrepancy are
+    summed over k and averaged over interactions, so that a user counts once for each of them. The
+    weight of a position and that of a discrepancy are
 
         `a_k = exp(-k / decay) / sum_j exp(-j / decay)`,
         `b_k = tanh(max(mu (r_k - (k - 1)), 0))`,
@@ -46,9 +47,12 @@ class RD(Distiller):
     100 epochs, and it minimises `(1 - w) (BPR + L2) + w RD`: give `data_weight=` 1 - w and
     `weight=` w. Its default is w = 1, which leaves nothing of BPR and L2.
 
-    Departures from the original code: the negatives are drawn anew in each epoch for each user,
-    not for each interaction, so that they are shared by the user's interactions of an epoch (each
-    interaction's law is the same); the loss is `softplus(-s)`, which cannot overflow. A user with
+    Departures from the original code: a user's negatives are drawn anew in each epoch and serve
+    all interactions of the user, whose losses are then the same function of the student. So with
+    `visits="users"` an epoch goes over the users once, a share of them in each step, and a user's
+    loss weighs as many times as the user has interactions: over an epoch the mean over
+    interactions, in a fifth of the time. With `visits="interactions"` a step has the users of its
+    interactions, as published. The loss is `softplus(-s)`, which cannot overflow. A user with
     fewer than K items to rank has no others in their place: the weights of the rest stay as they
     are, unless `norm="official"` normalises them.
 
@@ -61,6 +65,7 @@ class RD(Distiller):
         mu: Scale of the discrepancy weight, per rank.
         warm_up: Epochs without the discrepancy weight.
         norm: "paper" or "official".
+        visits: "users" or "interactions": what an epoch goes over.
         seed: Draws the order of ties.
         batch_size: Users scored at once.
         device: Where to draw and train.
@@ -81,13 +86,15 @@ class RD(Distiller):
         mu: Positive,
         warm_up: Natural,
         norm: Literal["paper", "official"],
+        visits: Literal["users", "interactions"],
         seed: int,
         batch_size: int,
         device: torch.device,
     ) -> None:
         super().__init__()
         check_ranges(RD.__init__, locals())
-        self.n_items, self.mu, self.warm_up, self.norm = n_items, mu, warm_up, norm
+        self.n_items, self.mu, self.warm_up = n_items, mu, warm_up
+        self.norm, self.visits = norm, visits
         self.n_negatives, self.n_ranks = n_negatives, train.n_items - 1
         pools = rank_all(
             teacher.scorer,
@@ -106,26 +113,38 @@ class RD(Distiller):
         self.position = weight.softmax(0)[: self.items.shape[1]]
         self.sampler = NegativeSampler(train, device=device)
         self.users = torch.arange(train.n_users, device=device)
+        counts = torch.from_numpy(train.user_counts()).to(device)
+        #: Each user's part of the interactions. Shape [n_users].
+        self.activity = counts / len(train)
+        #: The users in the order of this epoch. Shape [n_users].
+        self.order = self.users
         #: Each user's negatives of this epoch; None in the warm-up. Shape [n_users, n_negatives].
         self.negatives: Tensor | None = None
 
     def begin_epoch(self, epoch: int, generator: torch.Generator, student: Backbone) -> None:  # noqa: ARG002
-        """Draws every user's negatives, once the warm-up is over."""
-        if epoch <= self.warm_up:
-            self.negatives = None
-            return
-        users = self.users.repeat_interleave(self.n_negatives)
-        drawn = self.sampler.sample(users, generator)
-        self.negatives = drawn.to(torch.int32).view(-1, self.n_negatives)
+        """Draws the order of the users and, once the warm-up is over, their negatives."""
+        self.order = torch.randperm(len(self.users), generator=generator, device=self.users.device)
+        self.negatives = None
+        if epoch > self.warm_up:
+            users = self.users.repeat_interleave(self.n_negatives)
+            drawn = self.sampler.sample(users, generator)
+            self.negatives = drawn.to(torch.int32).view(-1, self.n_negatives)
 
     def loss(self, batch: Batch, vectors: Vectors) -> Tensor:
-        """The weighted loss of the step's interactions."""
-        found = self.items.index_select(0, batch.users).long()
-        scores = dots(*vectors, batch.users, found.clamp(min=0))
-        weights = self._weights(batch.users, scores.detach(), vectors) * (found >= 0)
+        """The weighted loss of the step's users."""
+        if self.visits == "interactions":
+            return self._losses(batch.users, vectors).mean()
+        users = users_of_step(self.order, batch)
+        return self.activity.index_select(0, users) @ self._losses(users, vectors) * batch.n_steps
+
+    def _losses(self, users: Tensor, vectors: Vectors) -> Tensor:
+        """`sum_k w_k (-log sigmoid(s_k))` of each of the users, [B]."""
+        items = self.items.index_select(0, users).long()
+        scores = dots(*vectors, users, items.clamp(min=0))
+        weights = self._weights(users, scores.detach(), vectors) * (items >= 0)
         if self.norm == "official":
             weights = functional.normalize(weights, p=1.0, dim=1) / self.n_items
-        return (weights * functional.softplus(-scores)).sum() / len(batch.users)
+        return (weights * functional.softplus(-scores)).sum(1)
 
     @torch.no_grad()
     def _weights(self, users: Tensor, scores: Tensor, vectors: Vectors) -> Tensor:
