@@ -36,7 +36,7 @@ class RD(Distiller):
 
         `a_k = exp(-k / decay) / sum_j exp(-j / decay)`,
         `b_k = tanh(max(mu (r_k - (k - 1)), 0))`,
-        `r_k = floor((n_items - 1) x share of the negatives that the student scores above pi_k)`;
+        `r_k = floor((|I| - 1) x share of the negatives that the student scores above pi_k)`;
 
     `w = a` in the first `warm_up` epochs and `w = a b`, not normalised again, after them. The
     weights are numbers to the gradient. `r_k` is taken from the student's vectors of the step and
