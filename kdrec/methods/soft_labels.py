@@ -14,6 +14,8 @@ from kdrec.models.base import Scorer
 from kdrec.models.score_table import Columns, score_tables
 from kdrec.progress import task
 
+_ROUNDING = 1e-5  # of a float32 mean over a catalogue, relatively
+
 
 @dataclass(frozen=True, slots=True)
 class GroupPools:
@@ -150,3 +152,64 @@ def ranks_of(
         found = here.gather(1, mine.clamp(min=0))
         ranks[first : first + len(table)] = found.masked_fill_(mine < 0, depth)
     return ranks
+
+
+@torch.no_grad()
+def scores_at(scorer: Scorer, items: Tensor, *, n_items: int, batch_size: int) -> Tensor:
+    """Scores of some items of each user.
+
+    Args:
+        scorer: Who scores.
+        items: Items of each user, below 0 for none. Shape [n_users, P].
+        n_items: Size of the catalogue.
+        batch_size: Users scored at once.
+
+    Returns:
+        [n_users, P], float32; 0 for none.
+
+    Raises:
+        KdrecError: If a score is not finite.
+    """
+    found = torch.zeros(items.shape, device=items.device)
+    columns = Columns.all(n_items, items.device)
+    tables = score_tables(
+        scorer, np.arange(len(items)), mask=[], columns=columns, batch_size=batch_size
+    )
+    for first, table in tables:
+        mine = items[first : first + len(table)].long()
+        torch.gather(table, 1, mine.clamp(min=0), out=found[first : first + len(table)])
+    return found.masked_fill_(items < 0, 0.0)
+
+
+@torch.no_grad()
+def score_moments(
+    scorer: Scorer, train: Interactions, *, batch_size: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each user's scores of the items not in training.
+
+    Args:
+        scorer: Who scores.
+        train: Training pairs, left out.
+        batch_size: Users scored at once.
+        device: Where to score.
+
+    Returns:
+        Two tensors [n_users], float32; both 0 for a user without such an item, and the deviation
+        also where the scores differ by no more than their rounding.
+
+    Raises:
+        KdrecError: If a score is not finite.
+    """
+    mean, deviation = torch.zeros((2, train.n_users), device=device)
+    columns = Columns.all(train.n_items, device)
+    tables = score_tables(
+        scorer, np.arange(train.n_users), mask=[train], columns=columns, batch_size=batch_size
+    )
+    for first, table in tables:
+        rows = slice(first, first + len(table))
+        real = table > -torch.inf
+        counts = real.sum(1).clamp_(min=1)
+        mean[rows] = table.masked_fill(~real, 0.0).mean(1) * (table.shape[1] / counts)
+        apart = (table - mean[rows].unsqueeze(1)).masked_fill_(~real, 0.0)
+        deviation[rows] = (apart.square_().sum(1) / counts).sqrt_()
+    return mean, torch.where(deviation > _ROUNDING * mean.abs(), deviation, 0.0)
