@@ -11,7 +11,6 @@ from kdrec.errors import UsageError
 from kdrec.kernels.without_replacement import draw_places
 from kdrec.methods.base import Teacher
 from kdrec.methods.dcd import DCD
-from kdrec.methods.list_loss import list_loss
 from kdrec.models.base import Batch, EmbeddingScorer, Vectors
 from kdrec.models.bprmf import BPRMF
 from kdrec.seeding import torch_stream
@@ -20,7 +19,7 @@ from tests.worlds import random_interactions
 CPU = torch.device("cpu")
 OPTIONS = {
     "n_items": 4, "pool": 20, "temperature": 5.0, "floor": 0.0, "ranked": "catalogue",
-    "rank_every": 1, "seed": 0, "batch_size": 7, "device": CPU,
+    "rank_every": 1, "item_weight": 0.0, "seed": 0, "batch_size": 7, "device": CPU,
 }  # fmt: skip
 
 
@@ -74,44 +73,6 @@ def naive_list_loss(ordered: list[float], others: list[float]) -> float:
     return total
 
 
-def test_the_list_loss_is_that_of_a_loop() -> None:
-    draw = torch_stream(0, "scores")
-    ordered = torch.randn(5, 4, generator=draw, dtype=torch.float64)
-    others = torch.randn(5, 3, generator=draw, dtype=torch.float64)
-    has_ordered, has_other = torch.ones(5, 4, dtype=torch.bool), torch.ones(5, 3, dtype=torch.bool)
-    has_ordered[1, 2:], has_ordered[2], has_other[1, 0], has_other[3] = False, False, False, False
-    has_other[2] = False
-    found = list_loss(ordered, others, has_ordered, has_other)
-    for row in range(5):
-        expected = naive_list_loss(
-            ordered[row][has_ordered[row]].tolist(), others[row][has_other[row]].tolist()
-        )
-        assert float(found[row]) == pytest.approx(expected, abs=1e-12)
-
-
-def test_the_gradient_of_the_list_loss() -> None:
-    draw = torch_stream(0, "scores")
-    ordered = torch.randn(4, 4, generator=draw, dtype=torch.float64, requires_grad=True)
-    others = torch.randn(4, 3, generator=draw, dtype=torch.float64, requires_grad=True)
-    has_ordered, has_other = torch.ones(4, 4, dtype=torch.bool), torch.ones(4, 3, dtype=torch.bool)
-    has_ordered[1, 2:], has_ordered[2], has_other[3] = False, False, False
-    assert torch.autograd.gradcheck(
-        lambda one, two: list_loss(one, two, has_ordered, has_other), (ordered, others)
-    )
-
-
-def test_scores_of_any_size_are_no_overflow() -> None:
-    ordered = torch.tensor([[-3e4, 3e4, 200.0], [90.0, -3e4, -3e4]], requires_grad=True)
-    others = torch.tensor([[3e4, 0.0], [-3e4, -3e4]], requires_grad=True)
-    there = torch.tensor([[True, True, True], [True, True, False]])
-    loss = list_loss(ordered, others, there, there[:, 1:])
-    loss.sum().backward()
-    assert bool(torch.isfinite(loss).all())
-    for part in (ordered, others):
-        assert part.grad is not None
-        assert bool(torch.isfinite(part.grad).all())
-
-
 def test_places_are_drawn_by_weight_without_replacement() -> None:
     weights = torch.tensor([1.0, 2.0, 0.0, 4.0, 1e-5])
     n = 100_000
@@ -139,21 +100,21 @@ def test_gaps_are_differences_of_ranks_of_unseen_items(ranked: str) -> None:
     method, model = make(train, ranked=ranked, temperature=50.0), bprmf(train)
     method.begin_epoch(1, torch_stream(0, "distil"), model)
     for user, gaps in enumerate(naive_gaps(train, model, ranked)):
-        found = zip(method.pool[user].tolist(), method.gap[user].tolist(), strict=True)
+        found = zip(method.users.pool[user].tolist(), method.users.gap[user].tolist(), strict=True)
         assert {item: gap for item, gap in found if item >= 0} == gaps
     if ranked == "pool":
-        assert not method.gap.sum(1).any()
+        assert not method.users.gap.sum(1).any()
 
 
 def test_counting_ranks_up_to_a_depth_leaves_the_weights_as_they_are() -> None:
     train = random_interactions(users=10, items=400, density=0.05)
     method, model = make(train, temperature=2.0), bprmf(train)
     method.begin_epoch(1, torch_stream(0, "distil"), model)
-    assert int(method.gap.max()) <= 40
+    assert int(method.users.gap.max()) <= 40
     everything = naive_gaps(train, model, "catalogue")
     assert max(max(gaps.values()) for gaps in everything) > 100
     for user, gaps in enumerate(everything):
-        found = (method.gap[user] / 2).tanh()
+        found = (method.users.gap[user] / 2).tanh()
         assert torch.equal(found, (torch.tensor(list(gaps.values())) / 2).tanh())
 
 
@@ -162,7 +123,7 @@ def test_under_estimated_items_are_in_the_teachers_order_and_over_estimated_ones
     method, model = make(train), bprmf(train)
     method.begin_epoch(1, torch_stream(0, "distil"), model)
     for user, gaps in enumerate(naive_gaps(train, model, "catalogue")):
-        under, over = (part[part >= 0].tolist() for part in method.lists[user].chunk(2))
+        under, over = (part[part >= 0].tolist() for part in method.users.lists[user].chunk(2))
         places = [list(gaps).index(item) for item in under]
         assert places == sorted(set(places))
         assert len(set(over)) == len(over)
@@ -195,7 +156,7 @@ def test_items_are_drawn_by_the_hyperbolic_tangent_of_their_gap() -> None:
         for column, sign in ((0, 1), (1, -1)):
             weights = np.maximum(np.tanh(np.maximum(sign * gaps / 5.0, 0)), floor)
             exact = weights / weights.sum()
-            found = np.bincount(method.lists[:, column], minlength=6) / n
+            found = np.bincount(method.users.lists[:, column], minlength=6) / n
             assert (np.abs(found - exact) <= 4.5 * np.sqrt(exact * (1 - exact) / n) + 1e-9).all()
 
 
@@ -203,7 +164,7 @@ def test_a_floor_fills_the_lists() -> None:
     train = random_interactions(density=0.15)
     method = make(train, floor=1e-5, n_items=15)
     method.begin_epoch(1, torch_stream(0, "distil"), bprmf(train))
-    assert bool((method.lists >= 0).all())
+    assert bool((method.users.lists >= 0).all())
 
 
 def test_the_loss_is_summed_over_different_users_and_divided_by_interactions() -> None:
@@ -215,7 +176,7 @@ def test_the_loss_is_summed_over_different_users_and_divided_by_interactions() -
     total = 0.0
     for user in (3, 8, 11):
         scores = (student.items @ student.users[user]).tolist()
-        under, over = (part[part >= 0].tolist() for part in method.lists[user].chunk(2))
+        under, over = (part[part >= 0].tolist() for part in method.users.lists[user].chunk(2))
         total += naive_list_loss([scores[item] for item in under], [scores[item] for item in over])
     assert float(method.loss(step(users), student)) == pytest.approx(total / 6, rel=1e-5)
 
@@ -225,7 +186,7 @@ def test_users_without_candidates_have_no_loss() -> None:
     train = Interactions.from_pairs(users, items, n_users=3, n_items=3)
     method = make(train, floor=1e-5)
     method.begin_epoch(1, torch_stream(0, "distil"), bprmf(train))
-    assert (method.lists[0] < 0).all()
+    assert (method.users.lists[0] < 0).all()
     student = vectors(train, seed=5)
     student.users.requires_grad_()
     method.loss(step(torch.tensor([0, 0])), student).backward()
@@ -243,8 +204,8 @@ def test_the_student_ranks_in_some_epochs_and_draws_in_each(ranked: str) -> None
     gaps, lists = [], []
     for epoch in (1, 2, 3):
         method.begin_epoch(epoch, draw, bprmf(train, seed=epoch))
-        gaps.append(method.gap)
-        lists.append(method.lists.clone())
+        gaps.append(method.users.gap)
+        lists.append(method.users.lists.clone())
     assert torch.equal(gaps[0], gaps[1])
     assert not torch.equal(gaps[1], gaps[2])
     assert not torch.equal(lists[0], lists[1])

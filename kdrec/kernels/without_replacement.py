@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
 from kdrec.kernels.draws import uniform
+
+_CELLS = 1 << 20  # numbers that are drawn together
 
 
 def draw_places(log_weights: Tensor, n: int, generator: torch.Generator) -> Tensor:
@@ -30,3 +34,10 @@ def draw_places(log_weights: Tensor, n: int, generator: torch.Generator) -> Tens
     keys.masked_fill_(log_weights == -torch.inf, -torch.inf)
     best, places = keys.topk(min(n, width), dim=1)
     return places.masked_fill_(best == -torch.inf, width)
+
+
+def some_rows(table: Tensor) -> Iterator[slice]:
+    """The rows of a table, so many at a time that a draw from them needs little memory."""
+    size = max(1, _CELLS // max(1, table.shape[1]))
+    for first in range(0, len(table), size):
+        yield slice(first, first + size)
