@@ -181,6 +181,54 @@ def test_the_loss_is_summed_over_different_users_and_divided_by_interactions() -
     assert float(method.loss(step(users), student)) == pytest.approx(total / 6, rel=1e-5)
 
 
+@pytest.mark.parametrize("ranked", ["catalogue", "pool"])
+def test_the_item_side_is_the_user_side_turned_around(ranked: str) -> None:
+    train = random_interactions(density=0.15)
+    of = EmbeddingScorer(vectors(train))
+    method = DCD(
+        train,
+        Teacher(of, of),
+        **{**OPTIONS, "ranked": ranked, "item_weight": 0.5},  # type: ignore[arg-type]
+    )
+    method.begin_epoch(1, torch_stream(0, "distil"), bprmf(train))
+    assert method.items is not None
+    seen = set(zip(train.users.tolist(), train.items.tolist(), strict=True))
+    by_teacher = of.scores(torch.arange(train.n_users))
+    for item, row in enumerate(method.items.pool.tolist()):
+        users = [user for user in range(train.n_users) if (user, item) not in seen]
+        users.sort(key=lambda user: -float(by_teacher[user, item]))
+        assert [user for user in row if user >= 0] == users[:20]
+    student = vectors(train, seed=5)
+    batch = Batch(torch.tensor([3, 8, 3]), torch.tensor([7, 7, 2]), torch.zeros(3), 0, 1)
+    total = 0.0
+    scores = student.users @ student.items.T
+    for side, ids, table, weight in (
+        (method.users, (3, 8), scores, 1.0),
+        (method.items, (7, 2), scores.T, 0.5),
+    ):
+        for one in ids:
+            under, over = (part[part >= 0].long() for part in side.lists[one].chunk(2))
+            assert len(under) > 1
+            found = naive_list_loss(table[one][under].tolist(), table[one][over].tolist())
+            total += weight * found
+    assert float(method.loss(batch, student)) == pytest.approx(total / 3, rel=1e-5)
+
+
+def test_the_item_side_needs_vectors() -> None:
+    with pytest.raises(UsageError, match="teacher with vectors"):
+        make(random_interactions(), item_weight=0.5)
+
+
+def test_the_size_of_scoring_batches_changes_no_draw() -> None:
+    train = random_interactions(density=0.15)
+    lists = []
+    for size in (3, 1000):
+        method = make(train, batch_size=size)
+        method.begin_epoch(1, torch_stream(0, "distil"), bprmf(train))
+        lists.append(method.users.lists)
+    assert torch.equal(*lists)
+
+
 def test_users_without_candidates_have_no_loss() -> None:
     users, items = np.array([0, 0, 0, 1, 1, 2]), np.array([0, 1, 2, 0, 1, 0])
     train = Interactions.from_pairs(users, items, n_users=3, n_items=3)
@@ -219,6 +267,7 @@ def test_the_student_ranks_in_some_epochs_and_draws_in_each(ranked: str) -> None
         ({"temperature": 0.0}, "temperature="),
         ({"floor": 1.0}, "floor="),
         ({"rank_every": 0}, "rank_every=0"),
+        ({"item_weight": -0.5}, "item_weight="),
     ],
 )
 def test_options_out_of_range_are_refused(options: dict[str, object], message: str) -> None:
