@@ -178,7 +178,9 @@ def test_the_loss_is_summed_over_different_users_and_divided_by_interactions() -
         scores = (student.items @ student.users[user]).tolist()
         under, over = (part[part >= 0].tolist() for part in method.users.lists[user].chunk(2))
         total += naive_list_loss([scores[item] for item in under], [scores[item] for item in over])
-    assert float(method.loss(step(users), student)) == pytest.approx(total / 6, rel=1e-5)
+    for repeats in (1, 20):  # a batch of fewer rows than there are users, and one of more
+        loss = method.loss(step(users.repeat(repeats)), student)
+        assert float(loss) == pytest.approx(total / 6 / repeats, rel=1e-5)
 
 
 @pytest.mark.parametrize("ranked", ["catalogue", "pool"])

@@ -220,8 +220,14 @@ class Side:
 
     def loss(self, users: Tensor, vectors: Vectors) -> Tensor:
         """The list loss, summed over the different ones of `users` [B]."""
+        if len(users) <= len(self.pool):
+            chosen = self.first_of(users)
+        else:  # fewer rows without than with the repeats
+            chosen = torch.zeros(len(self.pool), dtype=torch.bool, device=users.device)
+            chosen.index_fill_(0, users, value=True)
+            users = torch.arange(len(self.pool), device=users.device)
         lists = self.lists.index_select(0, users).long()
         there = lists >= 0
         scores = dots(*vectors, users, lists.clamp_(min=0))
         losses = list_loss(scores, there, lists.shape[1] // 2)
-        return losses @ self.first_of(users).to(losses.dtype)
+        return losses @ chosen.to(losses.dtype)
