@@ -9,6 +9,13 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 
+def _running(columns: Tensor) -> Tensor:
+    """`torch.logcumsumexp` of [n, B] along n, overwritten: a step for all B is many at once."""
+    for k in range(1, len(columns)):
+        torch.logaddexp(columns[k - 1], columns[k], out=columns[k])
+    return columns
+
+
 class _ListLoss(torch.autograd.Function):
     """With `D_k` the logarithm of the k-th sum, `dL/ds_j = e^(s_j) sum_(k<=j) e^(-D_k) - 1`."""
 
@@ -17,7 +24,7 @@ class _ListLoss(torch.autograd.Function):
         scores = scores.masked_fill(~there, -torch.inf)
         listed, rest = scores[:, :n_listed], scores[:, n_listed:]
         upwards = torch.cat([rest.logsumexp(1, keepdim=True), listed.flip(1)], dim=1)
-        below = upwards.logcumsumexp(1)[:, 1:].flip(1)
+        below = _running(upwards.T.contiguous())[1:].T.flip(1)
         real = there[:, :n_listed]
         ctx.save_for_backward(scores, below.masked_fill(~real, torch.inf), real)
         return torch.where(real, below - listed, 0).sum(1)
@@ -27,7 +34,7 @@ class _ListLoss(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         scores, below, real = ctx.saved_tensors
         n_listed = real.shape[1]
-        inverse = below.neg().logcumsumexp(1)
+        inverse = _running(below.neg().T.contiguous()).T
         own = torch.cat([inverse, inverse[:, -1:].expand(-1, scores.shape[1] - n_listed)], dim=1)
         grad = own.add_(scores).exp_()
         grad[:, :n_listed].sub_(real.to(grad.dtype))
