@@ -11,11 +11,14 @@ the Gram matrices are summed in float64 where the device has it.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
-from torch.nn import functional
+from torch.autograd.function import once_differentiable
 
 _TILE = 32  # rows of one group that are multiplied at once
+_BLOCK = 256  # rows that are compared with all rows at once
 
 
 def unit_rows(rows: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -25,7 +28,8 @@ def unit_rows(rows: Tensor, weight: Tensor | None = None) -> Tensor:
         rows: [n, dim].
         weight: Weights, 0 for a row that is not to count. Shape [n].
     """
-    unit = functional.normalize(rows, dim=1)
+    length = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+    unit: Tensor = rows / length.masked_fill(length == 0, 1)
     return unit if weight is None else unit * weight.unsqueeze(1)
 
 
@@ -86,3 +90,47 @@ def topology_distance_within(
 
     t, s = tiled(_exact(teacher.detach())), tiled(_exact(student))
     return _combine(gram(t, t), gram(s, s), gram(t, s)).to(student.dtype)
+
+
+class _Positive(torch.autograd.Function):
+    """`sum_pq m_pq (t_p.t_q - s_p.s_q)^2`; m is 1 for pairs of one group with `t_p.t_q > 0`.
+
+    The gradient of s_p is `4 sum_q m_pq (s_p.s_q - t_p.t_q) s_q`. A block of rows is gone through
+    once for the value and the gradient, so that it is never kept.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, teacher: Tensor, student: Tensor, groups: Tensor) -> Tensor:
+        total = student.new_zeros(())
+        slope = torch.empty_like(student)
+        for rows in (slice(p, p + _BLOCK) for p in range(0, len(groups), _BLOCK)):
+            wanted = teacher[rows] @ teacher.T
+            counts = (groups[rows].unsqueeze(1) == groups).logical_and_(wanted > 0)
+            gap = torch.addmm(wanted, student[rows], student.T, beta=-1).mul_(counts)
+            torch.mm(gap, student, out=slope[rows])
+            total += gap.square_().sum()
+        ctx.save_for_backward(slope.mul_(4))
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor, None]:
+        (slope,) = ctx.saved_tensors
+        return None, grads[0] * slope, None
+
+
+def positive_topology_distance(teacher: Tensor, student: Tensor, groups: Tensor) -> Tensor:
+    """`topology_distance_within` over those pairs alone whose teacher's cosine is above 0.
+
+    No identity helps here: every pair is looked at, a block of rows at a time, n^2 (d_t + d_s)
+    operations.
+
+    Args:
+        teacher: Unit rows T, or zeros. Shape [n, d_t]; no gradient.
+        student: Unit rows S, or zeros. Shape [n, d_s].
+        groups: Group of each row. Shape [n], int64.
+    """
+    distance: Tensor = _Positive.apply(  # type: ignore[no-untyped-call]
+        teacher, student, groups
+    )
+    return distance

@@ -18,11 +18,13 @@ class Rows(NamedTuple):
     """Some users, or some items, of which each counts once.
 
     Args:
+        ids: Which users or items. Shape [n].
         teacher: Their vectors, without gradient. Shape [n, d_t].
         student: Their vectors, with gradient. Shape [n, d_s].
         first: 1.0 for the first row of an id and 0.0 for its repeats. Shape [n].
     """
 
+    ids: Tensor
     teacher: Tensor
     student: Tensor
     first: Tensor
@@ -56,11 +58,13 @@ class StepRows:
         real = vectors.users.dtype
         return (
             Rows(
+                batch.users,
                 self.users.index_select(0, batch.users).to(real),
                 lookup(vectors.users, batch.users),
                 self._first_users(batch.users).to(real),
             ),
             Rows(
+                pairs,
                 self.items.index_select(0, pairs).to(real),
                 lookup(vectors.items, pairs),
                 self._first_items(pairs).to(real),
