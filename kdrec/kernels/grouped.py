@@ -29,8 +29,8 @@ class _Grouped(torch.autograd.Function):
         of_rows, of_weight = torch.empty_like(rows), torch.empty_like(weight)
         of_bias = weight.new_empty(len(weight), weight.shape[2])
         grad = grads[0].contiguous()
-        tables = zip(grad.split_with_sizes(ctx.sizes), rows.split_with_sizes(ctx.sizes), of_rows.split_with_sizes(ctx.sizes),
-                     weight, of_weight, of_bias, strict=True)  # fmt: skip
+        per_map = (table.split_with_sizes(ctx.sizes) for table in (grad, rows, of_rows))
+        tables = zip(*per_map, weight, of_weight, of_bias, strict=True)
         for here, part, to_rows, matrix, to_weight, to_bias in tables:
             torch.mm(here, matrix.T, out=to_rows)
             torch.mm(part.T, here, out=to_weight)

@@ -1,9 +1,10 @@
 """How far two sets of rows differ in their cosines, without the matrix of all pairs.
 
 With unit rows T [n, d_t] and S [n, d_s] the squared norm over all pairs of rows is one of small
-Gram matrices:
+Gram matrices, and so is its gradient:
 
-    `|T T' - S S'|_F^2 = |T' T|_F^2 + |S' S|_F^2 - 2 |T' S|_F^2`.
+    `|T T' - S S'|_F^2 = |T' T|_F^2 + |S' S|_F^2 - 2 |T' S|_F^2`,
+    `d / dS = 4 (S S' S - T T' S)`.
 
 The three terms are of the order n^2 / d, and what is left of them may be smaller by far, so that
 the Gram matrices are summed in float64 where the device has it.
@@ -11,14 +12,17 @@ the Gram matrices are summed in float64 where the device has it.
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 _TILE = 32  # rows of one group that are multiplied at once
-_BLOCK = 256  # rows that are compared with all rows at once
+_BLOCK = 256  # rows that are compared with others at once
 
 
 def unit_rows(rows: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -33,14 +37,75 @@ def unit_rows(rows: Tensor, weight: Tensor | None = None) -> Tensor:
     return unit if weight is None else unit * weight.unsqueeze(1)
 
 
-def _exact(rows: Tensor) -> Tensor:
-    """In float64, where the device has it."""
-    return rows if rows.device.type == "mps" else rows.double()
+class _Tiles:
+    """Rows sorted into tiles of one group each, filled up with zeros.
+
+    How many tiles there are at most follows from the shapes, so that nothing waits for the device
+    to count the groups.
+
+    Args:
+        groups: Group of each row, 0..n_groups-1. Shape [n], int64.
+        n_groups: How many groups there are.
+    """
+
+    def __init__(self, groups: Tensor, n_groups: int) -> None:
+        n, every = len(groups), torch.arange(len(groups), device=groups.device)
+        counts = groups.new_zeros(n_groups).scatter_add_(0, groups, torch.ones_like(groups))
+        tiles = (counts + (_TILE - 1)) // _TILE
+        ends = tiles.cumsum(0)
+        in_order, order = groups.sort(stable=True)
+        rank = every - (counts.cumsum(0) - counts)[in_order]
+        self.n_tiles = (n + n_groups * (_TILE - 1)) // _TILE
+        #: Place of each row in the tiles. Shape [n].
+        self.place = groups.new_empty(n)
+        self.place[order] = (ends - tiles)[in_order] * _TILE + rank
+        # Tiles beyond the last are empty, of whatever group.
+        tile = torch.arange(self.n_tiles, device=groups.device)
+        #: Group of each tile. Shape [n_tiles].
+        self.group = torch.searchsorted(ends, tile, right=True).clamp_(max=n_groups - 1)
+        self.n_groups = n_groups
+
+    def fill(self, rows: Tensor) -> Tensor:
+        """[n, dim] to [n_tiles, tile, dim]."""
+        filled = rows.new_zeros(self.n_tiles * _TILE, rows.shape[1])
+        return filled.index_copy_(0, self.place, rows).view(self.n_tiles, _TILE, -1)
+
+    def sum(self, tiles: Tensor) -> Tensor:
+        """What tiles of one group add up to, [n_tiles, ...] to [n_groups, ...]."""
+        return tiles.new_zeros(self.n_groups, *tiles.shape[1:]).index_add_(0, self.group, tiles)
 
 
-def _combine(tt: Tensor, ss: Tensor, ts: Tensor) -> Tensor:
-    """The identity, from the Gram matrices."""
-    return tt.square().sum() + ss.square().sum() - 2 * ts.square().sum()
+class _Distance(torch.autograd.Function):
+    """The identity, from the Gram matrices of [T, S], one for each group."""
+
+    @staticmethod
+    def forward(ctx: Any, teacher: Tensor, student: Tensor, tiles: _Tiles | None) -> Tensor:
+        rows = torch.cat([teacher, student], dim=1)
+        if rows.device.type != "mps":
+            rows = rows.double()
+        if tiles is None:
+            rows = rows.unsqueeze(0)
+            gram = rows.mT @ rows
+        else:
+            rows = tiles.fill(rows)
+            gram = tiles.sum(torch.bmm(rows.mT, rows))
+        width = teacher.shape[1]
+        of_teacher, own = gram[:, :width, :width], gram[:, width:, width:]
+        mixed = gram[:, :width, width:]
+        ctx.tiles = tiles
+        ctx.save_for_backward(rows, torch.cat([-mixed, own], dim=1))
+        total: Tensor = of_teacher.square().sum() + own.square().sum() - 2 * mixed.square().sum()
+        return total.to(student.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor, None]:
+        (grad,), (rows, slope), tiles = grads, ctx.saved_tensors, ctx.tiles
+        slope = 4 * slope if tiles is None else 4 * slope.index_select(0, tiles.group)
+        of_rows = torch.bmm(rows, slope).flatten(0, 1)
+        if tiles is not None:
+            of_rows = of_rows.index_select(0, tiles.place)
+        return None, grad * of_rows.to(grad.dtype), None
 
 
 def topology_distance(teacher: Tensor, student: Tensor) -> Tensor:
@@ -50,8 +115,8 @@ def topology_distance(teacher: Tensor, student: Tensor) -> Tensor:
         teacher: Unit rows T, or zeros. Shape [n, d_t]; no gradient.
         student: Unit rows S, or zeros. Shape [n, d_s].
     """
-    t, s = _exact(teacher.detach()), _exact(student)
-    return _combine(t.T @ t, s.T @ s, t.T @ s).to(student.dtype)
+    distance: Tensor = _Distance.apply(teacher, student, None)  # type: ignore[no-untyped-call]
+    return distance
 
 
 def topology_distance_within(
@@ -59,57 +124,52 @@ def topology_distance_within(
 ) -> Tensor:
     """`sum_g |T_g T_g' - S_g S_g'|_F^2`, a scalar: `topology_distance` within each group.
 
-    Rows are sorted into tiles of one group each. How many tiles there are at most follows from the
-    shapes, so that nothing waits for the device to count the groups.
-
     Args:
         teacher: Unit rows T, or zeros. Shape [n, d_t]; no gradient.
         student: Unit rows S, or zeros. Shape [n, d_s].
         groups: Group of each row, 0..n_groups-1. Shape [n], int64.
         n_groups: How many groups there are.
     """
-    counts = groups.new_zeros(n_groups).scatter_add_(0, groups, torch.ones_like(groups))
-    tiles = (counts + (_TILE - 1)) // _TILE
-    ends = tiles.cumsum(0)
-    n_tiles = (len(groups) + n_groups * (_TILE - 1)) // _TILE
-    group_of = torch.searchsorted(ends, torch.arange(n_tiles, device=ends.device), right=True)
-    group_of.clamp_(max=n_groups - 1)  # tiles beyond the last are empty
+    distance: Tensor = _Distance.apply(  # type: ignore[no-untyped-call]
+        teacher, student, _Tiles(groups, n_groups)
+    )
+    return distance
 
-    in_order, order = groups.sort(stable=True)
-    rank = torch.arange(len(groups), device=groups.device) - (counts.cumsum(0) - counts)[in_order]
-    place = (ends - tiles)[in_order] * _TILE + rank
 
-    def tiled(rows: Tensor) -> Tensor:
-        filled = rows.new_zeros(n_tiles * _TILE, rows.shape[1])
-        filled = filled.index_copy(0, place, rows.index_select(0, order))
-        return filled.view(n_tiles, _TILE, -1)
+def _blocks(in_order: Tensor) -> Iterator[tuple[slice, slice]]:
+    """Blocks of sorted rows, and which rows hold all of their groups.
 
-    def gram(left: Tensor, right: Tensor) -> Tensor:
-        each = torch.bmm(left.mT, right)
-        return each.new_zeros(n_groups, *each.shape[1:]).index_add(0, group_of, each)
-
-    t, s = tiled(_exact(teacher.detach())), tiled(_exact(student))
-    return _combine(gram(t, t), gram(s, s), gram(t, s)).to(student.dtype)
+    On a CPU these are the group's own. An accelerator's host would have to wait for their numbers,
+    so that there they are all rows.
+    """
+    n = len(in_order)
+    cuts = [0, n]
+    if in_order.device.type == "cpu":
+        cuts = [0, *(np.diff(in_order.numpy()).nonzero()[0] + 1).tolist(), n]
+    for start, stop in itertools.pairwise(cuts):
+        for first in range(start, stop, _BLOCK):
+            yield slice(first, min(first + _BLOCK, stop)), slice(start, stop)
 
 
 class _Positive(torch.autograd.Function):
     """`sum_pq m_pq (t_p.t_q - s_p.s_q)^2`; m is 1 for pairs of one group with `t_p.t_q > 0`.
 
-    The gradient of s_p is `4 sum_q m_pq (s_p.s_q - t_p.t_q) s_q`. A block of rows is gone through
+    The gradient of s_p is `4 sum_q m_pq (s_p.s_q - t_p.t_q) s_q`. A block of pairs is gone through
     once for the value and the gradient, so that it is never kept.
     """
 
     @staticmethod
     def forward(ctx: Any, teacher: Tensor, student: Tensor, groups: Tensor) -> Tensor:
-        total = student.new_zeros(())
-        slope = torch.empty_like(student)
-        for rows in (slice(p, p + _BLOCK) for p in range(0, len(groups), _BLOCK)):
-            wanted = teacher[rows] @ teacher.T
-            counts = (groups[rows].unsqueeze(1) == groups).logical_and_(wanted > 0)
-            gap = torch.addmm(wanted, student[rows], student.T, beta=-1).mul_(counts)
-            torch.mm(gap, student, out=slope[rows])
+        groups, order = groups.sort(stable=True)
+        teacher, student = teacher.index_select(0, order), student.index_select(0, order)
+        total, slope = student.new_zeros(()), torch.empty_like(student)
+        for rows, others in _blocks(groups):
+            wanted = teacher[rows] @ teacher[others].T
+            counts = (groups[rows].unsqueeze(1) == groups[others]).logical_and_(wanted > 0)
+            gap = torch.addmm(wanted, student[rows], student[others].T, beta=-1).mul_(counts)
+            torch.mm(gap, student[others], out=slope[rows])
             total += gap.square_().sum()
-        ctx.save_for_backward(slope.mul_(4))
+        ctx.save_for_backward(torch.empty_like(slope).index_copy_(0, order, slope.mul_(4)))
         return total
 
     @staticmethod
@@ -122,8 +182,8 @@ class _Positive(torch.autograd.Function):
 def positive_topology_distance(teacher: Tensor, student: Tensor, groups: Tensor) -> Tensor:
     """`topology_distance_within` over those pairs alone whose teacher's cosine is above 0.
 
-    No identity helps here: every pair is looked at, a block of rows at a time, n^2 (d_t + d_s)
-    operations.
+    No identity helps here. Pairs are looked at a block at a time: on a CPU those of one group, on
+    an accelerator all, `n^2 (d_t + d_s)` operations.
 
     Args:
         teacher: Unit rows T, or zeros. Shape [n, d_t]; no gradient.

@@ -58,9 +58,10 @@ class HTD(Distiller):
     L as it is.
 
     The published code counts, within groups, only pairs whose teacher's cosine is above 0
-    (`pairs="positive"`, slower, since it needs every pair), and its "first" has no gradient. The
-    variant in UnKD's code is `alpha=1, own_group=False, pairs="positive"`: L_GA has no weight, and
-    the gates stay as they started, so that the temperature, there 0.1, does not matter.
+    (`pairs="positive"`; slower on an accelerator, which then looks at every pair), and its "first"
+    has no gradient. The variant in UnKD's code is `alpha=1 own_group=false pairs=positive`: L_GA
+    has no weight and the gates stay as they started, so that the temperature, there 0.1, does not
+    matter. It also takes a LightGCN student's vectors before propagation, which is not offered.
 
     Departures: a vector of zeros has the cosine 0 with all others, where the published code
     divides by 0; the gate's chances are not raised by 1e-10.
