@@ -59,7 +59,7 @@ def test_a_worked_example() -> None:
     assert float(positive_topology_distance(t, s, alone)) == pytest.approx(2 * 4)
 
 
-@pytest.mark.parametrize("n", [1, 31, 32, 33, 300])
+@pytest.mark.parametrize("n", [1, 63, 64, 65, 300])
 @pytest.mark.parametrize("n_groups", [1, 3, 70])
 @pytest.mark.parametrize("skewed", [False, True])
 def test_all_distances_and_their_gradients_are_those_of_all_pairs(

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-_TILE = 32  # rows of one group that are multiplied at once
+_TILE = 64  # rows of one group that are multiplied at once
 _BLOCK = 256  # rows that are compared with others at once
 
 
