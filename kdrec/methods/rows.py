@@ -1,0 +1,72 @@
+"""The users and items of a step side by side: their rows of the teacher's and student's vectors."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from kdrec.errors import KdrecError
+from kdrec.kernels.first import FirstOf
+from kdrec.kernels.rows import lookup
+from kdrec.methods.base import Teacher
+from kdrec.models.base import Batch, Vectors
+
+
+class Rows(NamedTuple):
+    """Some users, or some items, of which each counts once.
+
+    Args:
+        ids: Which users or items. Shape [n].
+        teacher: Their vectors, without gradient. Shape [n, d_t].
+        student: Their vectors, with gradient. Shape [n, d_s].
+        first: 1.0 for the first row of an id and 0.0 for its repeats. Shape [n].
+    """
+
+    ids: Tensor
+    teacher: Tensor
+    student: Tensor
+    first: Tensor
+
+
+class StepRows:
+    """Looks the rows of a step up: its users; its positive and negative items.
+
+    Args:
+        teacher: Known by its vectors.
+        device: Where to train.
+
+    Raises:
+        KdrecError: If the teacher has no vectors.
+    """
+
+    def __init__(self, teacher: Teacher, device: torch.device) -> None:
+        if teacher.embedder is None:
+            raise KdrecError(
+                "The teacher is known by its scores alone; the method needs its vectors.",
+                "Use a teacher such as bprmf or lightgcn.",
+            )
+        with torch.no_grad():
+            self.users, self.items = (part.detach().to(device) for part in teacher.embedder.embed())
+        self._first_users = FirstOf(len(self.users), device)
+        self._first_items = FirstOf(len(self.items), device)
+
+    def __call__(self, batch: Batch, vectors: Vectors) -> tuple[Rows, Rows]:
+        """Users [B] and items [2 B] of the batch."""
+        pairs = batch.pairs()
+        real = vectors.users.dtype
+        return (
+            Rows(
+                batch.users,
+                self.users.index_select(0, batch.users).to(real),
+                lookup(vectors.users, batch.users),
+                self._first_users(batch.users).to(real),
+            ),
+            Rows(
+                pairs,
+                self.items.index_select(0, pairs).to(real),
+                lookup(vectors.items, pairs),
+                self._first_items(pairs).to(real),
+            ),
+        )
