@@ -11,6 +11,7 @@ from kdrec.artifacts import Run, lock
 from kdrec.errors import UsageError
 from kdrec.methods.base import Distiller
 from kdrec.stages.context import Context, Plain, flat, options, plain, target_name
+from kdrec.stages.members import teacher_name
 from kdrec.stages.models import (
     is_closed_form,
     labels,
@@ -107,7 +108,7 @@ def ensure_student(
                     model=name,
                     dim=student.get("dim"),
                     method=method,
-                    teacher=target_name(plain(cfg.teacher)) if distils else "",
+                    teacher=teacher_name(cfg) if distils else "",
                     teacher_identity=teacher_identity(cfg, data) if distils else "",
                     seed=cfg.seed,
                     teacher_seed=cfg.teacher_seed if distils else None,

@@ -225,13 +225,9 @@ def obtain(
         model_cfg: Builds the model when it is loaded.
         train: Makes the model.
     """
-    wanted = evaluation_digest(cfg)
-    whole = find_run(context.output_dir, identity, evaluation=wanted)
-    if whole is not None and not redo:
-        log.info("%s is finished already: %s", describe["labels"]["name"], whole.folder)
+    if not redo and (whole := finished_already(context, cfg, identity, describe)) is not None:
         return whole
     trained = trained_run(context, identity)
-    split = data.prepared.split
     with context.new_run(command, identity, own=own) as record:
         if trained is not None and not redo:
             model = load_model(trained, model_cfg, data, context.device)
@@ -239,12 +235,35 @@ def obtain(
         else:
             model, result = train()
             training = save_model(record, model, result)
-        evaluation = evaluate_model(model, cfg, split, context.device)
-        rows = write_evaluation(record.folder, evaluation, data)
-        return record.finish(
-            evaluation=wanted,
-            **describe,
-            training=training,
-            stats=data.prepared.stats,
-            metrics=rows,
-        )
+        return evaluated(record, cfg, data, model, describe=describe, training=training)
+
+
+def finished_already(
+    context: Context, cfg: DictConfig, identity: str, describe: Plain
+) -> Run | None:
+    """The finished run of this identity with the evaluation that the configuration asks for."""
+    whole = find_run(context.output_dir, identity, evaluation=evaluation_digest(cfg))
+    if whole is not None:
+        log.info("%s is finished already: %s", describe["labels"]["name"], whole.folder)
+    return whole
+
+
+def evaluated(
+    record: Record,
+    cfg: DictConfig,
+    data: Data,
+    model: nn.Module,
+    *,
+    describe: Plain,
+    training: Plain,
+) -> Run:
+    """Evaluates a model, writes that down and finishes its run."""
+    evaluation = evaluate_model(model, cfg, data.prepared.split, record.context.device)
+    rows = write_evaluation(record.folder, evaluation, data)
+    return record.finish(
+        evaluation=evaluation_digest(cfg),
+        **describe,
+        training=training,
+        stats=data.prepared.stats,
+        metrics=rows,
+    )

@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 from kdrec.errors import UsageError
 from kdrec.methods.base import NEEDS
 from kdrec.models.base import Backbone, Embedder
-from kdrec.stages.context import target_name
+from kdrec.stages.members import teacher_name
 
 
 def check_needs(cfg: DictConfig) -> None:
@@ -17,7 +17,7 @@ def check_needs(cfg: DictConfig) -> None:
     Raises:
         UsageError: If the method cannot work with this teacher.
     """
-    needs, name = str(cfg.method.needs), target_name(cfg.teacher)
+    needs, name = str(cfg.method.needs), teacher_name(cfg)
     if needs not in NEEDS:
         raise UsageError(f"method.needs={needs} is unknown.", f"It is one of {', '.join(NEEDS)}.")
     kind = get_class(cfg.teacher["_target_"])
