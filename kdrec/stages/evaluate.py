@@ -11,10 +11,10 @@ from kdrec.artifacts import MANIFEST, Run, finished_runs
 from kdrec.errors import KdrecError, UsageError
 from kdrec.stages.context import Context, plain
 from kdrec.stages.distill import ensure_student, student_identity
-from kdrec.stages.models import trained_run
 from kdrec.stages.output import show_run
 from kdrec.stages.preprocess import ensure_split
 from kdrec.stages.train import ensure_teacher, teacher_identity, teacher_is_trained
+from kdrec.stages.weights import trained_run
 
 
 def chosen_run(output_dir: Path, name: str) -> Run:

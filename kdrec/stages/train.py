@@ -24,15 +24,15 @@ from kdrec.stages.models import (
     VERSION,
     evaluated,
     finished_already,
+    fit_options,
     labels,
-    load_model,
     model_identity,
     obtain,
     train_model,
-    trained_run,
 )
 from kdrec.stages.output import show_run
 from kdrec.stages.preprocess import Data, ensure_split
+from kdrec.stages.weights import load_model, load_trajectory, trained_run
 
 
 def teacher_identity(cfg: DictConfig, data: Data) -> str:
@@ -42,7 +42,7 @@ def teacher_identity(cfg: DictConfig, data: Data) -> str:
         how = str(cfg.teacher.ensemble)
         return digest({"kind": "ensemble", "version": VERSION, "members": members, "ensemble": how})
     return model_identity(
-        "teacher", data, plain(cfg.teacher), plain(cfg.teacher_fit), cfg.teacher_seed, None
+        "teacher", data, plain(cfg.teacher), fit_options(cfg.teacher_fit), cfg.teacher_seed, None
     )
 
 
@@ -52,8 +52,11 @@ def teacher_is_trained(cfg: DictConfig, context: Context, data: Data) -> bool:
     return all(trained_run(context, identity) is not None for identity in identities)
 
 
-def how_to_train(overrides: list[str]) -> str:
-    """Which command makes the teacher of a `kdrec distill` command."""
+def how_to_train(cfg: DictConfig, overrides: list[str]) -> str:
+    """Which command makes the teacher of a `kdrec distill` command.
+
+    The checkpoints of its training may have been asked for by the method.
+    """
     again = ("dataset", "protocol", "teacher", "teacher_fit", "teacher_dim", "ensemble",
              "split_seed", "evaluation", "metric", "data_dir", "output_dir")  # fmt: skip
     own = ("teacher_lr", "teacher_l2", "teacher_seed")
@@ -61,13 +64,16 @@ def how_to_train(overrides: list[str]) -> str:
     if words is None:
         return "Run the same command with upstream=make."
     words = [word.removeprefix("teacher_") if word.startswith(own) else word for word in words]
+    kept, key = cfg.teacher_fit.get("checkpoints"), "teacher_fit.checkpoints"
+    if kept and not any(word.startswith(f"{key}=") for word in words):
+        words.append(f"{key}={kept}")
     return " ".join(["Run: kdrec train", *words])
 
 
 def describe_teacher(cfg: DictConfig, data: Data, identity: str) -> Plain:
     """What the manifest says of a teacher."""
     model, name = plain(cfg.teacher), teacher_name(cfg)
-    fit = flat("teacher_fit", plain(cfg.teacher_fit)) if is_learnt(cfg) else {}
+    fit = flat("teacher_fit", fit_options(cfg.teacher_fit)) if is_learnt(cfg) else {}
     return {
         "labels": labels(
             cfg,
@@ -107,7 +113,7 @@ def ensure_teacher(
         if context.require and not own and find_run(context.output_dir, identity) is None:
             raise KdrecError(
                 f"The teacher {name} is missing, and upstream=require.",
-                how_to_train(context.overrides),
+                how_to_train(cfg, context.overrides),
             )
         if is_ensemble(cfg.teacher):
             return _obtain_ensemble(
@@ -174,7 +180,7 @@ def _load_ensemble(cfg: DictConfig, context: Context, data: Data) -> Teacher:
         if run is None:
             raise KdrecError(
                 f"The weights of the teacher {name} are gone.",
-                how_to_train(context.overrides),
+                how_to_train(cfg, context.overrides),
             )
         members[name] = load_teacher(one, context, data, run)
     scorer = Ensemble(
@@ -193,10 +199,14 @@ def load_teacher(cfg: DictConfig, context: Context, data: Data, run: Run) -> Tea
     if trained is None:
         raise KdrecError(
             f"The weights of the teacher {run.folder} are gone.",
-            f"{how_to_train(context.overrides)} force=true",
+            f"{how_to_train(cfg, context.overrides)} force=true",
         )
     scorer = frozen(load_model(trained, cfg.teacher, data, context.device))
-    return Teacher(scorer=scorer, embedder=scorer if isinstance(scorer, Embedder) else None)
+    return Teacher(
+        scorer=scorer,
+        embedder=scorer if isinstance(scorer, Embedder) else None,
+        trajectory=load_trajectory(trained, cfg.teacher, data, context.device, scorer),
+    )
 
 
 def run(cfg: DictConfig) -> float | None:
