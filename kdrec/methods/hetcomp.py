@@ -55,7 +55,9 @@ class HetComp(Distiller):
 
     Departures from the published code: an NDCG gains by the rank that the teacher gave a hit
     (`gain="student"`: by the place in the student's list, as the code has it); a user at distance 0
-    of the next list moves on, where the code stays; sums are masked, where the code subtracts.
+    of the next list moves on, where the code stays; sums are masked, where the code subtracts;
+    `l2` has no effect, being part of the loss of the data, where the code has a weight decay of
+    1e-5.
 
     Args:
         train: Training pairs.
