@@ -23,7 +23,7 @@ from tests.worlds import blocks
 CPU = torch.device("cpu")
 OPTIONS = {
     "name": "test", "optimiser": "adam", "lr": 0.02, "lr_factor": 1.0, "average": 0.0, "l2": 1e-3,
-    "batch_size": 64, "epochs": 30, "eval_every": 2, "patience": 30, "cutoff": 5,
+    "batch_size": 64, "epochs": 30, "eval_every": 2, "patience": 30, "cutoff": 5, "checkpoints": 0,
     "data_weight": 1.0, "weight": 0.5, "seed": 0, "eval_batch_size": 16, "device": CPU,
 }  # fmt: skip
 

@@ -42,7 +42,7 @@ def trained(split: Split, dim: int, seed: int, distiller: Distiller | None) -> S
     fit(
         model, distiller, split, name="planted", optimiser="adam", lr=0.01, lr_factor=1.0,
         average=0.0, l2=1e-3, batch_size=1024, epochs=150, eval_every=5, patience=40, cutoff=20,
-        data_weight=1.0, weight=0.1, seed=seed, eval_batch_size=300, device=CPU,
+        checkpoints=0, data_weight=1.0, weight=0.1, seed=seed, eval_batch_size=300, device=CPU,
     )  # fmt: skip
     return frozen(model)
 

@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from kdrec.cli import confdir, listing, manual
+from kdrec.cli import confdir, ensembles, listing, manual
 
 FLAGS = ("-sc", "--shell-completion")
 OWN = ("--json", "--quiet", "--verbose", "--dry-run", "--debug", "--help")
@@ -40,17 +40,25 @@ def run(words: Sequence[str]) -> None:
     if found is not None:
         sys.stdout.write(("\n" if ask.endswith("fish") else " ").join(found) + "\n")
         return
-    os.environ["COMP_LINE"] = " ".join(["kdrec", *without_flags(before[1:]), word])
     with contextlib.suppress(Exception):  # nothing to offer is better than noise in the prompt
-        _hydra(words, before[0], flag_value(before, ("--config-dir", "-cd")))
+        done = [ensembles.rewritten(override) for override in without_flags(before[1:])]
+        os.environ["COMP_LINE"] = " ".join(["kdrec", *done, word])
+        _hydra(words, before[0], flag_value(before, ("--config-dir", "-cd")), done)
 
 
-def _hydra(words: Sequence[str], command: str, config_dir: str | None = None) -> None:
+def _hydra(
+    words: Sequence[str],
+    command: str,
+    config_dir: str | None = None,
+    overrides: Sequence[str] = (),
+) -> None:
     """Lets Hydra answer."""
     import hydra  # noqa: PLC0415  (command names are completed without it)
 
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    confdir.register(confdir.user_folders(None, config_dir))
+    folders = confdir.user_folders(None, config_dir)
+    confdir.register(folders)
+    ensembles.store(ensembles.named(overrides), folders)
     main = hydra.main(version_base="1.3", config_path=str(confdir.conf_dir()), config_name=command)
     folder = ["--config-dir", config_dir] if config_dir else []
     sys.argv = ["kdrec", *folder, *words]

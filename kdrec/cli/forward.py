@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kdrec.cli import confdir
+from kdrec.cli import confdir, ensembles
 from kdrec.cli.guard import say
 from kdrec.cli.line import Line
 from kdrec.errors import KdrecError, UsageError
@@ -122,7 +122,7 @@ def forward(
     elif "--cfg" in line.values:
         with checking(command, line, deep=False) as checker:
             checker.check(line.overrides)
-    confdir.register(_folders(line))
+    _register(line)
     job = Job(command)
     main = hydra.main(version_base="1.3", config_path=str(confdir.conf_dir()), config_name=command)
     before = sys.argv
@@ -146,7 +146,7 @@ def checking(command: str, line: Line, *, deep: bool = True) -> Iterator[Checker
     from kdrec.cli.overrides import Checker  # noqa: PLC0415
 
     main, *more = _folders(line)
-    confdir.register([main, *more])
+    _register(line)
     path = create_config_search_path(str(main))
     for folder in more:
         if not folder.is_dir():
@@ -164,6 +164,12 @@ def checking(command: str, line: Line, *, deep: bool = True) -> Iterator[Checker
 
 def _folders(line: Line) -> list[Path]:
     return confdir.user_folders(line.values.get("--config-path"), line.values.get("--config-dir"))
+
+
+def _register(line: Line) -> None:
+    folders = _folders(line)
+    confdir.register(folders)
+    ensembles.store(ensembles.named(line.overrides), folders)
 
 
 def _verbosity(overrides: Sequence[str], *, quiet: bool, verbose: bool) -> list[str]:

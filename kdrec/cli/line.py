@@ -1,7 +1,7 @@
 """A command line, taken apart into Hydra's flags and the overrides.
 
 Hydra 1.3 reads `K=2 -m seed=0,1` as a mistake: its flags must stand together. Here they may
-stand anywhere, and are handed on in front.
+stand anywhere, and are handed on in front. A list of teachers is written as Hydra can take it.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from kdrec.cli.ensembles import rewritten
 from kdrec.cli.values import nearest
 from kdrec.errors import UsageError
 
@@ -67,7 +68,7 @@ class Line:
         word = rest.pop(0)
         name, equals, value = word.partition("=")
         if not word.startswith("-"):
-            self.overrides.append(word)
+            self.overrides.append(rewritten(word))
         elif word in SWITCHES:
             self.flags.append(word)
         elif name in INFO:

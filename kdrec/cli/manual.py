@@ -48,7 +48,7 @@ _PLACES = {
 }
 _MACHINE = {"device=cuda": "where to compute", "force=true": "run it although it is done"}
 _TEACHER = {
-    "teacher=NAME": "the teacher's model (kdrec list models)",
+    "teacher=NAME": "the teacher's model (kdrec list models); teacher=[a,b]: an ensemble",
     "teacher_dim=N": "its embedding size",
     "teacher_lr=X": "its learning rate; teacher_l2=X; teacher_seed=N; teacher_fit.epochs=N",
 }
@@ -122,7 +122,7 @@ PAGES = {
     "train": Page(
         "Trains a teacher on a data set.",
         {
-            "teacher=NAME": "its model (kdrec list models)",
+            "teacher=NAME": "its model (kdrec list models); teacher=[a,b]: an ensemble",
             "teacher_dim=N": "its embedding size",
             "lr=X": "its learning rate; l2=X: weight decay; seed=N: seed of its training",
             "teacher_fit.epochs=N": "at most so many epochs (also batch_size, patience)",
@@ -150,6 +150,7 @@ PAGES = {
         | _PLACES,
         {
             "kdrec distill method=unkd K=4": "UnKD with four groups",
+            "kdrec distill teacher=[lightgcn,bprmf]": "from two teachers at once",
             "kdrec distill method=none": "what it is compared with",
             "kdrec distill -m method=unkd K=2,3,4 seed=0,1": "six runs",
             "kdrec distill dataset=citeulike method=unkd lr=0.01 --dry-run": "check and show only",

@@ -139,7 +139,7 @@ class _Masked:
     """The cells to be masked, sorted by the user's place."""
 
     def __init__(self, users: IntArray, mask: Sequence[Interactions], columns: Columns) -> None:
-        found = [_pairs_of(users, part) for part in mask]
+        found = [pairs_of(users, part) for part in mask]
         rows = np.concatenate([np.empty(0, np.int64), *(rows for rows, _ in found)])
         items = np.concatenate([np.empty(0, np.int64), *(items for _, items in found)])
         if len(found) > 1:
@@ -159,7 +159,7 @@ class _Masked:
         table.view(-1).index_fill_(0, cells, -torch.inf)
 
 
-def _pairs_of(users: IntArray, part: Interactions) -> tuple[IntArray, IntArray]:
+def pairs_of(users: IntArray, part: Interactions) -> tuple[IntArray, IntArray]:
     """Place in `users` and item of every pair of these users, sorted by place."""
     pointers = part.indptr()
     starts = pointers[users]

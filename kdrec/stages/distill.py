@@ -11,18 +11,20 @@ from kdrec.artifacts import Run, lock
 from kdrec.errors import UsageError
 from kdrec.methods.base import Distiller
 from kdrec.stages.context import Context, Plain, flat, options, plain, target_name
+from kdrec.stages.members import teacher_name
 from kdrec.stages.models import (
+    fit_options,
     is_closed_form,
     labels,
     model_identity,
     obtain,
     train_model,
-    trained_run,
 )
 from kdrec.stages.needs import check_needs
 from kdrec.stages.output import show_run
 from kdrec.stages.preprocess import Data, ensure_split
 from kdrec.stages.train import ensure_teacher, load_teacher, teacher_identity
+from kdrec.stages.weights import trained_run
 
 
 def make_distiller(cfg: DictConfig, context: Context, data: Data, teacher: Run) -> Distiller:
@@ -39,7 +41,7 @@ def make_distiller(cfg: DictConfig, context: Context, data: Data, teacher: Run) 
 
 def student_fit(cfg: DictConfig) -> Plain:
     """The training options that matter: without a method there is nothing to weigh."""
-    fit: Plain = plain(cfg.fit)
+    fit = fit_options(cfg.fit)
     if cfg.method.distiller is None:
         del fit["data_weight"], fit["weight"]
     return fit
@@ -87,7 +89,7 @@ def ensure_student(
     if distils:
         settings |= flat("method", plain(cfg.method.distiller))
         settings |= flat("teacher", plain(cfg.teacher))
-        settings |= flat("teacher_fit", plain(cfg.teacher_fit))
+        settings |= flat("teacher_fit", fit_options(cfg.teacher_fit))
     title = f"student {name}, method {method}"
     with lock(context.lock_file(identity), title):
         return obtain(
@@ -107,7 +109,7 @@ def ensure_student(
                     model=name,
                     dim=student.get("dim"),
                     method=method,
-                    teacher=target_name(plain(cfg.teacher)) if distils else "",
+                    teacher=teacher_name(cfg) if distils else "",
                     teacher_identity=teacher_identity(cfg, data) if distils else "",
                     seed=cfg.seed,
                     teacher_seed=cfg.teacher_seed if distils else None,

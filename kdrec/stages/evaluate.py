@@ -11,10 +11,10 @@ from kdrec.artifacts import MANIFEST, Run, finished_runs
 from kdrec.errors import KdrecError, UsageError
 from kdrec.stages.context import Context, plain
 from kdrec.stages.distill import ensure_student, student_identity
-from kdrec.stages.models import trained_run
 from kdrec.stages.output import show_run
 from kdrec.stages.preprocess import ensure_split
-from kdrec.stages.train import ensure_teacher, teacher_identity
+from kdrec.stages.train import ensure_teacher, teacher_identity, teacher_is_trained
+from kdrec.stages.weights import trained_run
 
 
 def chosen_run(output_dir: Path, name: str) -> Run:
@@ -62,7 +62,12 @@ def run(cfg: DictConfig) -> float | None:
             f"{source.folder} was made by another version of kdrec, which numbered it differently.",
             "Run its command again; its manifest has the overrides.",
         )
-    if trained_run(context, identity) is None:
+    there = (
+        teacher_is_trained(then, context, data)
+        if is_teacher
+        else trained_run(context, identity) is not None
+    )
+    if not there:
         raise KdrecError(
             f"The weights of {source.folder} are gone: no run with this identity holds them.",
             "Run its command again; its manifest has the overrides.",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,30 +11,36 @@ import pandas as pd
 import torch
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig
-from safetensors.torch import load_file, save_file
 from torch import nn
 
-from kdrec.artifacts import Run, atomic_path, digest, find_run, finished_runs
+from kdrec.artifacts import Run, atomic_path, digest, find_run
 from kdrec.data.interactions import Split
-from kdrec.errors import KdrecError, UsageError
+from kdrec.errors import UsageError
 from kdrec.evaluation.grouped import Evaluation
 from kdrec.methods.base import Distiller
 from kdrec.models.base import Backbone, ClosedForm, frozen
-from kdrec.seeding import torch_stream
-from kdrec.stages.context import Context, Plain, Record, options, plain, target_name
+from kdrec.stages.context import Context, Plain, Record, options, plain
 from kdrec.stages.preprocess import Data
+from kdrec.stages.weights import build, load_model, save_model, trained_run
 from kdrec.training.loop import FitResult
 
 log = logging.getLogger(__name__)
 
 #: Raised when the same configuration begins to give other numbers.
 VERSION = 2
-WEIGHTS = "model.safetensors"
 
 
 def is_closed_form(model: Plain) -> bool:
     """Whether a model configuration names one that is not learnt by gradient descent."""
     return issubclass(get_class(model["_target_"]), ClosedForm)
+
+
+def fit_options(fit: DictConfig) -> Plain:
+    """The training options that matter: `checkpoints` only where some are kept."""
+    found: Plain = plain(fit)
+    if not found.get("checkpoints"):
+        found.pop("checkpoints", None)
+    return found
 
 
 def model_identity(
@@ -61,14 +66,6 @@ def evaluation_digest(cfg: DictConfig) -> str:
     evaluation = options(plain(cfg.evaluation))
     del evaluation["batch_size"]
     return digest({"evaluation": evaluation, "metrics": plain(cfg.metric)})
-
-
-def build(model_cfg: DictConfig, split: Split, seed: int) -> nn.Module:
-    """A model with its initial parameters."""
-    model: nn.Module = instantiate(model_cfg)(
-        train=split.train, generator=torch_stream(seed, "init")
-    )
-    return model
 
 
 def train_model(
@@ -145,48 +142,6 @@ def write_evaluation(folder: Path, evaluation: Evaluation, data: Data) -> list[P
     return [{str(key): value for key, value in row.items()} for row in known.to_dict("records")]
 
 
-def save_model(record: Record, model: nn.Module, result: FitResult | None) -> Plain:
-    """Writes weights and history; returns what the manifest says of the training."""
-    state = {name: part.detach().cpu().contiguous() for name, part in model.state_dict().items()}
-    with atomic_path(record.folder / WEIGHTS) as path:
-        save_file(state, path)
-    if result is None:
-        return {"closed_form": True}
-    with atomic_path(record.folder / "history.csv") as path:
-        pd.DataFrame(result.history).to_csv(path, index=False)
-    summary = asdict(result)
-    del summary["history"]
-    return summary
-
-
-def load_model(run: Run, model_cfg: DictConfig, data: Data, device: torch.device) -> nn.Module:
-    """The trained model of a finished run.
-
-    Raises:
-        KdrecError: If the weights are missing, damaged, or of another shape.
-    """
-    model = build(model_cfg, data.prepared.split, 0)
-    state = load_file(run.file(WEIGHTS))
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        raise KdrecError(
-            f"The weights in {run.folder} do not fit the model {target_name(model_cfg)}: {error}",
-            "Run the command again with force=true.",
-        ) from error
-    return model.to(device).eval()
-
-
-def trained_run(context: Context, identity: str) -> Run | None:
-    """The newest finished run of this identity that holds the weights themselves."""
-    found = [
-        run
-        for run in finished_runs(context.output_dir)
-        if run.identity == identity and WEIGHTS in run.manifest["artifacts"]
-    ]
-    return max(found, key=lambda run: str(run.manifest["finished"]), default=None)
-
-
 def labels(cfg: DictConfig, data: Data, **more: Any) -> Plain:
     """What a report groups runs by."""
     return {
@@ -225,13 +180,9 @@ def obtain(
         model_cfg: Builds the model when it is loaded.
         train: Makes the model.
     """
-    wanted = evaluation_digest(cfg)
-    whole = find_run(context.output_dir, identity, evaluation=wanted)
-    if whole is not None and not redo:
-        log.info("%s is finished already: %s", describe["labels"]["name"], whole.folder)
+    if not redo and (whole := finished_already(context, cfg, identity, describe)) is not None:
         return whole
     trained = trained_run(context, identity)
-    split = data.prepared.split
     with context.new_run(command, identity, own=own) as record:
         if trained is not None and not redo:
             model = load_model(trained, model_cfg, data, context.device)
@@ -239,12 +190,35 @@ def obtain(
         else:
             model, result = train()
             training = save_model(record, model, result)
-        evaluation = evaluate_model(model, cfg, split, context.device)
-        rows = write_evaluation(record.folder, evaluation, data)
-        return record.finish(
-            evaluation=wanted,
-            **describe,
-            training=training,
-            stats=data.prepared.stats,
-            metrics=rows,
-        )
+        return evaluated(record, cfg, data, model, describe=describe, training=training)
+
+
+def finished_already(
+    context: Context, cfg: DictConfig, identity: str, describe: Plain
+) -> Run | None:
+    """The finished run of this identity with the evaluation that the configuration asks for."""
+    whole = find_run(context.output_dir, identity, evaluation=evaluation_digest(cfg))
+    if whole is not None:
+        log.info("%s is finished already: %s", describe["labels"]["name"], whole.folder)
+    return whole
+
+
+def evaluated(
+    record: Record,
+    cfg: DictConfig,
+    data: Data,
+    model: nn.Module,
+    *,
+    describe: Plain,
+    training: Plain,
+) -> Run:
+    """Evaluates a model, writes that down and finishes its run."""
+    evaluation = evaluate_model(model, cfg, data.prepared.split, record.context.device)
+    rows = write_evaluation(record.folder, evaluation, data)
+    return record.finish(
+        evaluation=evaluation_digest(cfg),
+        **describe,
+        training=training,
+        stats=data.prepared.stats,
+        metrics=rows,
+    )

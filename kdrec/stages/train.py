@@ -2,45 +2,96 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 from omegaconf import DictConfig
 
-from kdrec.artifacts import Run, find_run, lock
+from kdrec.artifacts import Run, digest, find_run, lock
 from kdrec.errors import KdrecError
 from kdrec.methods.base import Teacher
 from kdrec.models.base import Embedder, frozen
-from kdrec.stages.context import Context, flat, plain, repeated, target_name
+from kdrec.models.ensemble import Ensemble
+from kdrec.stages.context import Context, Plain, flat, plain, repeated
+from kdrec.stages.members import (
+    is_ensemble,
+    is_learnt,
+    member_configs,
+    single_configs,
+    teacher_name,
+)
 from kdrec.stages.models import (
-    is_closed_form,
+    VERSION,
+    evaluated,
+    finished_already,
+    fit_options,
     labels,
-    load_model,
     model_identity,
     obtain,
     train_model,
-    trained_run,
 )
 from kdrec.stages.output import show_run
 from kdrec.stages.preprocess import Data, ensure_split
+from kdrec.stages.weights import load_model, load_trajectory, trained_run
 
 
 def teacher_identity(cfg: DictConfig, data: Data) -> str:
-    """What determines the teacher, as a digest."""
+    """What determines the teacher, as a digest; an ensemble's is made of its members'."""
+    if is_ensemble(cfg.teacher):
+        members = [teacher_identity(one, data) for one in member_configs(cfg).values()]
+        how = str(cfg.teacher.ensemble)
+        return digest({"kind": "ensemble", "version": VERSION, "members": members, "ensemble": how})
     return model_identity(
-        "teacher", data, plain(cfg.teacher), plain(cfg.teacher_fit), cfg.teacher_seed, None
+        "teacher", data, plain(cfg.teacher), fit_options(cfg.teacher_fit), cfg.teacher_seed, None
     )
 
 
-def how_to_train(overrides: list[str]) -> str:
-    """Which command makes the teacher of a `kdrec distill` command."""
-    again = ("dataset", "protocol", "teacher", "teacher_fit", "teacher_dim", "split_seed",
-             "evaluation", "metric", "data_dir", "output_dir")  # fmt: skip
+def teacher_is_trained(cfg: DictConfig, context: Context, data: Data) -> bool:
+    """Whether the weights of the teacher, or of all its members, are there."""
+    identities = (teacher_identity(one, data) for one in single_configs(cfg))
+    return all(trained_run(context, identity) is not None for identity in identities)
+
+
+def how_to_train(cfg: DictConfig, overrides: list[str]) -> str:
+    """Which command makes the teacher of a `kdrec distill` command.
+
+    The checkpoints of its training may have been asked for by the method.
+    """
+    again = ("dataset", "protocol", "teacher", "teacher_fit", "teacher_dim", "ensemble",
+             "split_seed", "evaluation", "metric", "data_dir", "output_dir")  # fmt: skip
     own = ("teacher_lr", "teacher_l2", "teacher_seed")
     words = repeated(overrides, (*again, *own))
     if words is None:
         return "Run the same command with upstream=make."
     words = [word.removeprefix("teacher_") if word.startswith(own) else word for word in words]
+    kept, key = cfg.teacher_fit.get("checkpoints"), "teacher_fit.checkpoints"
+    if kept and not any(word.startswith(f"{key}=") for word in words):
+        words.append(f"{key}={kept}")
     return " ".join(["Run: kdrec train", *words])
+
+
+def describe_teacher(cfg: DictConfig, data: Data, identity: str) -> Plain:
+    """What the manifest says of a teacher."""
+    model, name = plain(cfg.teacher), teacher_name(cfg)
+    fit = flat("teacher_fit", fit_options(cfg.teacher_fit)) if is_learnt(cfg) else {}
+    return {
+        "labels": labels(
+            cfg,
+            data,
+            name=f"teacher {name}",
+            role="teacher",
+            model=name,
+            dim=model.get("dim"),
+            method="",
+            teacher=name,
+            teacher_identity=identity,
+            seed=cfg.teacher_seed,
+            teacher_seed=cfg.teacher_seed,
+        ),
+        "settings": flat("teacher", model) | fit,
+        "seeds": {"split": cfg.split_seed, "teacher": cfg.teacher_seed},
+        "parents": {"split": {"identity": data.identity, "folder": str(data.folder)}},
+    }
 
 
 def ensure_teacher(
@@ -48,17 +99,25 @@ def ensure_teacher(
 ) -> Run:
     """The teacher's finished run, made if it is not there.
 
+    The members of an ensemble are teachers of their own, which other runs find again; what is made
+    of them here is the evaluation.
+
     Raises:
         KdrecError: If it is missing and `upstream=require`.
     """
-    identity = teacher_identity(cfg, data)
-    model, fit = plain(cfg.teacher), plain(cfg.teacher_fit)
-    name = target_name(model)
+    identity, name = teacher_identity(cfg, data), teacher_name(cfg)
+    describe = describe_teacher(cfg, data, identity)
+    if is_ensemble(cfg.teacher):
+        describe["parents"] |= _ensure_members(cfg, context, data, redo=redo and not own)
     with lock(context.lock_file(identity), f"the teacher {name}"):
         if context.require and not own and find_run(context.output_dir, identity) is None:
             raise KdrecError(
                 f"The teacher {name} is missing, and upstream=require.",
-                how_to_train(context.overrides),
+                how_to_train(cfg, context.overrides),
+            )
+        if is_ensemble(cfg.teacher):
+            return _obtain_ensemble(
+                cfg, context, data, identity=identity, describe=describe, own=own, redo=redo
             )
         return obtain(
             context,
@@ -68,25 +127,7 @@ def ensure_teacher(
             identity=identity,
             own=own,
             redo=redo,
-            describe={
-                "labels": labels(
-                    cfg,
-                    data,
-                    name=f"teacher {name}",
-                    role="teacher",
-                    model=name,
-                    dim=model.get("dim"),
-                    method="",
-                    teacher=name,
-                    teacher_identity=identity,
-                    seed=cfg.teacher_seed,
-                    teacher_seed=cfg.teacher_seed,
-                ),
-                "settings": flat("teacher", model)
-                | ({} if is_closed_form(model) else flat("teacher_fit", fit)),
-                "seeds": {"split": cfg.split_seed, "teacher": cfg.teacher_seed},
-                "parents": {"split": {"identity": data.identity, "folder": str(data.folder)}},
-            },
+            describe=describe,
             model_cfg=cfg.teacher,
             train=partial(
                 train_model,
@@ -102,16 +143,70 @@ def ensure_teacher(
         )
 
 
+def _ensure_members(cfg: DictConfig, context: Context, data: Data, *, redo: bool) -> Plain:
+    """Trains the members whose weights are not there; returns the manifest's word of each."""
+    parents = {}
+    for name, one in member_configs(cfg).items():
+        run = None if redo else trained_run(context, teacher_identity(one, data))
+        run = run or ensure_teacher(one, replace(context, config=plain(one)), data, redo=redo)
+        parents[f"teacher {name}"] = {"identity": run.identity, "folder": str(run.folder)}
+    return parents
+
+
+def _obtain_ensemble(
+    cfg: DictConfig,
+    context: Context,
+    data: Data,
+    *,
+    identity: str,
+    describe: Plain,
+    own: bool,
+    redo: bool,
+) -> Run:
+    """The finished run of an ensemble whose members are trained: its evaluation."""
+    if not redo and (whole := finished_already(context, cfg, identity, describe)) is not None:
+        return whole
+    with context.new_run("train", identity, own=own) as record:
+        model = _load_ensemble(cfg, context, data).scorer
+        assert isinstance(model, Ensemble)  # noqa: S101  (narrows the type)
+        training = {"ensemble": str(cfg.teacher.ensemble), "members": list(cfg.teacher.members)}
+        return evaluated(record, cfg, data, model, describe=describe, training=training)
+
+
+def _load_ensemble(cfg: DictConfig, context: Context, data: Data) -> Teacher:
+    members = {}
+    for name, one in member_configs(cfg).items():
+        run = trained_run(context, teacher_identity(one, data))
+        if run is None:
+            raise KdrecError(
+                f"The weights of the teacher {name} are gone.",
+                how_to_train(cfg, context.overrides),
+            )
+        members[name] = load_teacher(one, context, data, run)
+    scorer = Ensemble(
+        data.prepared.split.train,
+        members={name: member.scorer for name, member in members.items()},
+        ensemble=cfg.teacher.ensemble,
+    )
+    return Teacher(scorer=scorer, embedder=None, members=tuple(members.values()))
+
+
 def load_teacher(cfg: DictConfig, context: Context, data: Data, run: Run) -> Teacher:
     """The teacher as methods see it: frozen."""
+    if is_ensemble(cfg.teacher):
+        return _load_ensemble(cfg, context, data)
     trained = trained_run(context, run.identity)
     if trained is None:
         raise KdrecError(
             f"The weights of the teacher {run.folder} are gone.",
-            f"{how_to_train(context.overrides)} force=true",
+            f"{how_to_train(cfg, context.overrides)} force=true",
         )
     scorer = frozen(load_model(trained, cfg.teacher, data, context.device))
-    return Teacher(scorer=scorer, embedder=scorer if isinstance(scorer, Embedder) else None)
+    return Teacher(
+        scorer=scorer,
+        embedder=scorer if isinstance(scorer, Embedder) else None,
+        trajectory=load_trajectory(trained, cfg.teacher, data, context.device, scorer),
+    )
 
 
 def run(cfg: DictConfig) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -17,10 +17,11 @@ from kdrec.evaluation.metrics import ndcg
 from kdrec.methods.base import Distiller
 from kdrec.models.base import Backbone, frozen
 from kdrec.progress import Field, task
-from kdrec.ranges import Below1, Count, NonNegative, Positive, check_ranges
+from kdrec.ranges import Below1, Count, Natural, NonNegative, Positive, check_ranges
 from kdrec.training.average import Average
 from kdrec.training.stopping import EarlyStopping
 from kdrec.training.trainer import Trainer
+from kdrec.training.trajectory import State, Trajectory
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,8 @@ class FitResult:
         epochs: How many were run.
         history: A row for each evaluation.
         seconds: Wall time.
+        trajectory: Epoch and parameters of some states on the way to the best, itself last; empty
+            if none were asked for.
     """
 
     best_epoch: int
@@ -42,6 +45,7 @@ class FitResult:
     epochs: int
     history: list[dict[str, float]]
     seconds: float
+    trajectory: list[tuple[int, State]] = field(default_factory=list)
 
 
 def fit(
@@ -60,6 +64,7 @@ def fit(
     eval_every: Count,
     patience: Count,
     cutoff: Count,
+    checkpoints: Natural,
     data_weight: NonNegative,
     weight: NonNegative,
     seed: int,
@@ -86,6 +91,8 @@ def fit(
         eval_every: Epochs between evaluations.
         patience: Epochs without a rise after which training stops.
         cutoff: Of the validation NDCG.
+        checkpoints: How many states are kept on the way to the best epoch, evenly spread, itself
+            last; there are fewer if fewer were evaluated. 0: the best alone.
         data_weight: Of the model's own loss, its L2 penalty included.
         weight: Of the distillation loss, the lambda of the papers.
         seed: Of the order of the pairs, the negatives and the distiller's draws.
@@ -110,7 +117,7 @@ def fit(
         data_weight=data_weight, weight=weight, seed=seed, device=device,
     )  # fmt: skip
     mean = Average(model, average)
-    stopping = EarlyStopping(patience)
+    stopping, trajectory = EarlyStopping(patience), Trajectory(checkpoints)
     history: list[dict[str, float]] = []
     started = time.monotonic()
     epoch, metric = 0, f"ndcg@{cutoff}"
@@ -141,6 +148,7 @@ def fit(
                     device=str(device),
                 )[metric]
                 stop = stopping.update(value, epoch, model)
+                trajectory.update(epoch, model, best=stopping.best_epoch == epoch)
             elapsed = time.monotonic() - started
             history.append({"epoch": float(epoch), metric: value, **losses, "seconds": elapsed})
             shown: dict[str, Field] = {f"valid {metric}": value, "best": stopping.best_value}
@@ -150,5 +158,6 @@ def fit(
     trainer.release()
     stopping.restore(model)
     return FitResult(
-        stopping.best_epoch, stopping.best_value, epoch, history, time.monotonic() - started
-    )
+        stopping.best_epoch, stopping.best_value, epoch, history, time.monotonic() - started,
+        trajectory.spread(stopping.best_epoch, stopping.state),
+    )  # fmt: skip

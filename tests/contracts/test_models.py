@@ -50,7 +50,8 @@ def trained(name: str, split: Split) -> nn.Module:
     }
     fit(
         model, None, split, name=name, epochs=40, eval_every=5, patience=40, cutoff=5,
-        data_weight=1.0, weight=0.0, seed=0, eval_batch_size=16, device=CPU, **options,
+        checkpoints=0, data_weight=1.0, weight=0.0, seed=0, eval_batch_size=16, device=CPU,
+        **options,
     )  # fmt: skip
     return model
 

@@ -1,0 +1,54 @@
+"""What a teacher's configuration is of: one model, or an ensemble of several."""
+
+from __future__ import annotations
+
+from hydra.utils import get_class
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from kdrec.models.base import ClosedForm
+from kdrec.models.ensemble import Ensemble
+from kdrec.stages.context import target_name
+
+
+def is_ensemble(model: DictConfig) -> bool:
+    """Whether a model's configuration is that of several."""
+    return issubclass(get_class(model["_target_"]), Ensemble)
+
+
+def teacher_name(cfg: DictConfig) -> str:
+    """`bprmf`, or `lightgcn+bprmf` for an ensemble."""
+    if is_ensemble(cfg.teacher):
+        return "+".join(str(name) for name in cfg.teacher.members)
+    return target_name(cfg.teacher)
+
+
+def member_configs(cfg: DictConfig) -> dict[str, DictConfig]:
+    """The configuration with each member of the ensemble in turn as its teacher, by name.
+
+    A member is then an ordinary teacher, the same as without the others.
+    """
+    found = {}
+    for name in cfg.teacher.members:
+        alone = OmegaConf.create(cfg)
+        assert isinstance(alone, DictConfig)  # noqa: S101  (narrows the type)
+        with open_dict(alone):
+            alone.teacher = cfg.teacher.members[name]
+            alone.pop("ensemble", None)
+        found[str(name)] = alone
+    return found
+
+
+def single_configs(cfg: DictConfig) -> list[DictConfig]:
+    """The configurations of the teachers that are models: the members', or the one as it is."""
+    return list(member_configs(cfg).values()) if is_ensemble(cfg.teacher) else [cfg]
+
+
+def is_learnt(cfg: DictConfig) -> bool:
+    """Whether a teacher, or a member of it, is learnt by gradient descent, so that its fit counts.
+
+    A closed form is computed from the training pairs alone.
+    """
+    return any(
+        not issubclass(get_class(one.teacher["_target_"]), ClosedForm)
+        for one in single_configs(cfg)
+    )

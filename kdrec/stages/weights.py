@@ -1,0 +1,107 @@
+"""The parameters of a model on disk: its best state, and what it was on the way there."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import pandas as pd
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from kdrec.artifacts import Run, atomic_path, finished_runs
+from kdrec.data.interactions import Split
+from kdrec.errors import KdrecError
+from kdrec.models.base import Scorer, frozen
+from kdrec.seeding import torch_stream
+from kdrec.stages.context import Context, Plain, Record, target_name
+from kdrec.stages.preprocess import Data
+from kdrec.training.loop import FitResult
+from kdrec.training.trajectory import State
+
+WEIGHTS = "model.safetensors"
+
+
+def build(model_cfg: DictConfig, split: Split, seed: int) -> nn.Module:
+    """A model with its initial parameters."""
+    model: nn.Module = instantiate(model_cfg)(
+        train=split.train, generator=torch_stream(seed, "init")
+    )
+    return model
+
+
+def checkpoint(number: int) -> str:
+    """The file of a state on the way to the best, from 1."""
+    return f"checkpoint_{number}.safetensors"
+
+
+def save_model(record: Record, model: nn.Module, result: FitResult | None) -> Plain:
+    """Writes weights, checkpoints and history; returns what the manifest says of the training.
+
+    The last checkpoint is the model itself and has no file of its own.
+    """
+    _write(record.folder / WEIGHTS, model.state_dict())
+    if result is None:
+        return {"closed_form": True}
+    for number, (_, state) in enumerate(result.trajectory[:-1], start=1):
+        _write(record.folder / checkpoint(number), state)
+    with atomic_path(record.folder / "history.csv") as path:
+        pd.DataFrame(result.history).to_csv(path, index=False)
+    summary = {
+        field.name: getattr(result, field.name)
+        for field in fields(result)
+        if field.name not in ("history", "trajectory")
+    }
+    if result.trajectory:
+        summary["checkpoints"] = [epoch for epoch, _ in result.trajectory]
+    return summary
+
+
+def _write(path: Path, state: State) -> None:
+    with atomic_path(path) as temporary:
+        save_file(
+            {name: part.detach().cpu().contiguous() for name, part in state.items()}, temporary
+        )
+
+
+def load_model(
+    run: Run, model_cfg: DictConfig, data: Data, device: torch.device, *, file: str = WEIGHTS
+) -> nn.Module:
+    """The trained model of a finished run, or what it was at a checkpoint.
+
+    Raises:
+        KdrecError: If the weights are missing, damaged, or of another shape.
+    """
+    model = build(model_cfg, data.prepared.split, 0)
+    state = load_file(run.file(file))
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise KdrecError(
+            f"The weights in {run.folder} do not fit the model {target_name(model_cfg)}: {error}",
+            "Run the command again with force=true.",
+        ) from error
+    return model.to(device).eval()
+
+
+def load_trajectory(
+    run: Run, model_cfg: DictConfig, data: Data, device: torch.device, last: Scorer
+) -> tuple[Scorer, ...]:
+    """What the model was at its checkpoints, `last` being the model itself; empty if none."""
+    epochs = run.manifest["training"].get("checkpoints", [])
+    files = [checkpoint(number) for number in range(1, len(epochs))]
+    before = [frozen(load_model(run, model_cfg, data, device, file=file)) for file in files]
+    return (*before, last) if epochs else ()
+
+
+def trained_run(context: Context, identity: str) -> Run | None:
+    """The newest finished run of this identity that holds the weights themselves."""
+    found = [
+        run
+        for run in finished_runs(context.output_dir)
+        if run.identity == identity and WEIGHTS in run.manifest["artifacts"]
+    ]
+    return max(found, key=lambda run: str(run.manifest["finished"]), default=None)
