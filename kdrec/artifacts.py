@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from kdrec.errors import KdrecError
 
@@ -138,12 +138,7 @@ def lock(path: Path, what: str) -> Iterator[None]:
     """
     import fcntl  # noqa: PLC0415  (POSIX only; imported where it is needed)
 
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a")
-    except OSError as error:
-        raise _explain(error, path) from error
-    with file:
+    with _lock_file(path) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -153,6 +148,28 @@ def lock(path: Path, what: str) -> Iterator[None]:
             yield
         finally:
             fcntl.flock(file, fcntl.LOCK_UN)
+
+
+@contextlib.contextmanager
+def try_lock(path: Path) -> Iterator[bool]:
+    """Holds the lock for the length of the block if nobody else does; yields whether it does."""
+    import fcntl  # noqa: PLC0415  (POSIX only; imported where it is needed)
+
+    with _lock_file(path) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True  # closing the file lets the lock go
+
+
+def _lock_file(path: Path) -> TextIO:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("a")
+    except OSError as error:
+        raise _explain(error, path) from error
 
 
 @dataclass(frozen=True, slots=True)

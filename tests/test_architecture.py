@@ -25,8 +25,9 @@ MAY = {
     "training": BASE | {"data", "models", "methods", "evaluation"},
     "evaluation": BASE | {"data", "models"},
     "report": BASE - {"kernels"} | {"evaluation"},
-    "stages": BASE | {"data", "models", "methods", "training", "evaluation", "report"},
-    **{name: CLI | BASE - {"kernels"} | {"report"} for name in CLI},
+    "tuning": BASE - {"kernels"},
+    "stages": BASE | {"data", "models", "methods", "training", "evaluation", "report", "tuning"},
+    **{name: CLI | BASE - {"kernels"} | {"report", "tuning"} for name in CLI},
 }
 """Part by part, what else of kdrec it may import; its own part always."""
 
@@ -35,6 +36,7 @@ OUTSIDE = {
     "omegaconf": CLI | {"stages"},
     "rich": CLI | {"report"},
     "typer": CLI,
+    "optuna": {"tuning"},
 }
 """Which parts may import these packages."""
 

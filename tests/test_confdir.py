@@ -16,6 +16,7 @@ from kdrec.cli import composed, confdir, forward, listing, manual
 from kdrec.cli.composed import look_up, plain
 from kdrec.cli.forward import checking
 from kdrec.cli.line import Line
+from kdrec.cli.search import line_of
 
 CONF = confdir.conf_dir()
 
@@ -116,7 +117,7 @@ def _examples() -> list[str]:
 @pytest.mark.parametrize("example", _examples())
 def test_every_example_in_the_help_is_accepted(example):
     _, command, *words = shlex.split(example)
-    line = Line.of([word for word in words if word not in {"--dry-run", "--json"}])
+    line = line_of(command, [word for word in words if word not in {"--dry-run", "--json"}])
     with checking(command, line) as checker:
         assert checker.check(line.overrides).jobs
 

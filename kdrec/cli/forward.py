@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kdrec.cli import confdir, ensembles
+from kdrec.cli import confdir, ensembles, search
 from kdrec.cli.guard import say
 from kdrec.cli.line import Line
 from kdrec.errors import KdrecError, UsageError
@@ -106,12 +106,14 @@ def forward(
     """
     import hydra  # noqa: PLC0415  (a third of what `--help` may cost)
 
-    line = Line.of(words)
+    line = search.line_of(command, words)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # its exceptions come to us
     os.environ["KDREC_JSON"] = "1" if as_json else "0"
     if line.runs:
         with checking(command, line) as checker:
             checked = checker.check(line.overrides)
+            if command == search.COMMAND:
+                search.check_space(checker, checked)
             if dry_run:
                 _show(checked, as_json=as_json)
                 return

@@ -13,8 +13,8 @@ Then:       kdrec list                            what there is to choose from
             kdrec distill --help                  what can be set, with examples
 Completion: eval "$(kdrec -sc install=bash)"      also zsh; fish: kdrec -sc install=fish | source
 
-download preprocess train distill evaluate run take overrides (key=value) and all of Hydra's
-flags; what an earlier step has to make, a later one makes by itself. Results go to stdout,
+download preprocess train distill tune evaluate run take overrides (key=value) and all of
+Hydra's flags; what an earlier step has to make, a later one makes by itself. Results go to stdout,
 everything else to stderr.
 
 \b
@@ -156,6 +156,30 @@ PAGES = {
             "kdrec distill dataset=citeulike method=unkd lr=0.01 --dry-run": "check and show only",
         },
         "OUTPUT_DIR/runs/<date>/<time>_distill_<id>/ (a sweep: OUTPUT_DIR/sweeps/); kdrec report.",
+    ),
+    "tune": Page(
+        "Searches a student's or a teacher's settings on the validation data, test unseen.",
+        {
+            "method=NAME": "whose settings (kdrec list methods); none: the student from data alone",
+            "role=teacher": "the teacher's settings in place of the student's",
+            "tune.trials=N": "trials in all, failed ones too (default: 20); ask for more later",
+            "tune.seed=N": "seed of the search; all trials have the same seed of the student",
+        }
+        | _TEACHER
+        | _SPLIT
+        | _MACHINE
+        | _PLACES,
+        {
+            "kdrec tune dataset=citeulike method=unkd": "lr, l2 and what the method names",
+            "kdrec tune method=unkd tune.space.weight='choice(0.1,1)'": "other values of a key",
+            "kdrec tune tune.space.l2=null tune.space.K='range(2,6)'": "leave l2 alone; K, too",
+            "kdrec tune tune.space.lr='tag(log,interval(1e-4,1e-1))'": "an interval, log scale",
+            "kdrec tune -m method=none,unkd tune.trials=10": "the same number of trials for each",
+            "kdrec tune role=teacher teacher=bprmf": "the teacher's lr and l2",
+        },
+        "OUTPUT_DIR/tuning/<name>_<id>/: the search, which goes on where it was stopped, and the\n"
+        "  best settings as an experiment of kdrec distill. Several processes may share a search.\n"
+        "  Every trial is an ordinary run in OUTPUT_DIR/runs/.",
     ),
     "evaluate": Page(
         "Evaluates a finished run again: other metrics, cut-offs or groups, no training.",

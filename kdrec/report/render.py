@@ -23,7 +23,7 @@ def console() -> Console:
 
 def say(text: str, out: Console, style: str = "") -> None:
     """A paragraph, wrapped at words; characters that the encoding lacks are replaced."""
-    out.print(Text(_encodable(text, out), style=style))
+    out.print(Text(encodable(text, out), style=style))
 
 
 def show_table(table: Table, out: Console, legend: str = "") -> None:
@@ -46,17 +46,17 @@ def show_table(table: Table, out: Console, legend: str = "") -> None:
         )
         drawn.add_column("", width=label_width, overflow="fold")
         for at in piece:
-            heading = Text(_encodable(table.columns[at], out))
+            heading = Text(encodable(table.columns[at], out))
             drawn.add_column(heading, justify="right", width=widths[at], overflow="fold")
         if counted:
             drawn.add_column("runs", justify="right", overflow="fold")
         for row, label, text in zip(table.rows, labels, texts, strict=True):
             cells = [
-                Text(_encodable(text[at], out), style="bold" if row.cells[at].best else "")
+                Text(encodable(text[at], out), style="bold" if row.cells[at].best else "")
                 for at in piece
             ]
             cells += [Text(str(row.n_runs or ""))] * counted
-            drawn.add_row(Text(_encodable(label, out), style=_style(row)), *cells)
+            drawn.add_row(Text(encodable(label, out), style=_style(row)), *cells)
         out.print(drawn)
         out.print()
     best = any(cell.best for row in table.rows for cell in row.cells)
@@ -88,7 +88,8 @@ def _style(row: Row) -> str:
     return "" if row.role == "student" else "dim"
 
 
-def _encodable(text: str, out: Console) -> str:
+def encodable(text: str, out: Console) -> str:
+    """The text with what the console's encoding lacks replaced."""
     return text if out.encoding.startswith("utf") else text.translate(_ASCII)
 
 

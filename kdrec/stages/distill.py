@@ -58,6 +58,23 @@ def student_identity(cfg: DictConfig, data: Data) -> str:
     )
 
 
+def check_student(cfg: DictConfig) -> None:
+    """Refuses what cannot be trained, before anything is.
+
+    Raises:
+        UsageError: If the student is a closed form, or the teacher not what the method needs.
+    """
+    student = plain(cfg.student)
+    if is_closed_form(student):
+        raise UsageError(
+            f"student={target_name(student)} is computed in closed form and cannot learn from "
+            "soft labels.",
+            "Use student=bprmf or student=lightgcn; as a teacher it is fine.",
+        )
+    if cfg.method.distiller is not None:
+        check_needs(cfg)
+
+
 def ensure_student(
     cfg: DictConfig, context: Context, data: Data, *, own: bool = False, redo: bool = False
 ) -> Run:
@@ -66,16 +83,10 @@ def ensure_student(
     Without a method the student depends on no teacher, and none is made; nor is one where the
     student is trained already.
     """
+    check_student(cfg)
     student = plain(cfg.student)
     name, method = target_name(student), str(cfg.method.name)
     distils = cfg.method.distiller is not None
-    if is_closed_form(student):
-        raise UsageError(
-            f"student={name} is computed in closed form and cannot learn from soft labels.",
-            "Use student=bprmf or student=lightgcn; as a teacher it is fine.",
-        )
-    if distils:
-        check_needs(cfg)
     identity = student_identity(cfg, data)
     trained = trained_run(context, identity)
     parents = {"split": {"identity": data.identity, "folder": str(data.folder)}}

@@ -1,0 +1,85 @@
+"""An experiment file from a configuration: what sets it apart from the plain command."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from kdrec.artifacts import atomic_path
+from kdrec.stages.context import Plain
+
+TEACHER_GROUPS = ("dataset", "protocol", "teacher", "teacher_fit")
+GROUPS = (*TEACHER_GROUPS, "student", "method", "fit")
+_OF_TEACHER = ("dataset", "protocol", "split_seed", "evaluation", "metric")
+_NOT_OF_RESULT = ("hydra", "output_dir", "data_dir", "device", "threads", "force", "upstream")
+
+
+def chosen(group: str) -> str:
+    """What this command chose of a group."""
+    return str(HydraConfig.get().runtime.choices[group])
+
+
+def write_experiment(
+    path: Path, cfg: DictConfig, *, settings: Iterable[str], what: str, for_teacher: bool
+) -> None:
+    """Writes `cfg` as an experiment of `kdrec distill`.
+
+    The file has the choice of each group, the settings, and whatever else differs from the plain
+    command with these choices. Where things lie and what they run on is left out.
+
+    Args:
+        path: The file.
+        cfg: Of `kdrec distill`.
+        settings: Keys that are written even where they have their default.
+        what: One line for `kdrec list`.
+        for_teacher: Leave out what is the student's.
+    """
+    loader = GlobalHydra.instance().config_loader()
+    picked: Plain = {group: chosen(group) for group in (TEACHER_GROUPS if for_teacher else GROUPS)}
+    metrics = [str(name) for name in cfg.metric]  # Hydra does not tell: several may be chosen
+    if set(metrics) <= set(loader.get_group_options("metric")):
+        picked["metric"] = metrics
+    lines = [f"{group}={_word(choice)}" for group, choice in picked.items()]
+    base = _raw(loader.load_configuration("distill", lines, RunMode.RUN))
+    body = {
+        key: value
+        for key, value in difference(_raw(cfg), base).items()
+        if key not in _NOT_OF_RESULT
+        and (not for_teacher or key in _OF_TEACHER or key.startswith("teacher"))
+    }
+    defaults = [{f"override /{group}": choice} for group, choice in picked.items()]
+    content = OmegaConf.create({"defaults": defaults})
+    for key in settings:
+        OmegaConf.update(content, key, OmegaConf.select(cfg, key))
+    text = OmegaConf.to_yaml(OmegaConf.merge(content, body))
+    with atomic_path(path) as temporary:
+        temporary.write_text(f"# @package _global_\n# {what}\n{text}", "utf-8")
+
+
+def difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> Plain:
+    """What `ours` has and `theirs` has not, or has otherwise."""
+    found: Plain = {}
+    for key, value in ours.items():
+        other = theirs.get(key)
+        if isinstance(value, Mapping) and isinstance(other, Mapping):
+            below = difference(value, other)
+            if below:
+                found[key] = below
+        elif key not in theirs or value != other:
+            found[key] = value
+    return found
+
+
+def _raw(cfg: DictConfig) -> Plain:
+    content: Any = OmegaConf.to_container(cfg, resolve=False)
+    return {str(key): value for key, value in content.items()}
+
+
+def _word(choice: object) -> str:
+    return f"[{','.join(map(str, choice))}]" if isinstance(choice, list) else str(choice)

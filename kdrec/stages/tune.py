@@ -1,0 +1,168 @@
+"""A search for settings on the validation data: of a student, or of a teacher."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from kdrec.artifacts import digest
+from kdrec.errors import KdrecError
+from kdrec.ranges import Count, Natural, check_range
+from kdrec.stages.context import Context
+from kdrec.stages.distill import check_student
+from kdrec.stages.experiment import write_experiment
+from kdrec.stages.output import drop_unused, say, show_json, wants_json
+from kdrec.stages.preprocess import Data, ensure_split
+from kdrec.stages.space import configured, described, search_space, with_settings
+from kdrec.tuning.space import Space, size
+
+if TYPE_CHECKING:
+    from kdrec.stages.tuner import Role
+    from kdrec.tuning.search import Trial
+
+#: Raised when the same configuration begins to give another search.
+VERSION = 1
+
+
+def need_optuna() -> None:
+    """Asks for the extra before anything is made.
+
+    Raises:
+        KdrecError: If Optuna is not installed.
+    """
+    if find_spec("optuna") is None:
+        raise KdrecError(
+            "kdrec tune needs the package optuna, which is not installed.",
+            "Install it with: pip install 'kdrec[tune]'",
+        )
+
+
+def search_identity(cfg: DictConfig, data: Data, role: Role, space: Space) -> str:
+    """What determines the trials of a search, as a digest; how many there are to be does not."""
+    return digest(
+        {
+            "kind": "search",
+            "version": VERSION,
+            "model": role.identity(with_settings(cfg, {}), data),
+            "metric": role.metric,
+            "space": described(space),
+            "seed": cfg.tune.seed,
+        }
+    )
+
+
+def run(cfg: DictConfig) -> float | None:
+    """`kdrec tune`: makes the trials that are missing and shows all; returns the best value.
+
+    Raises:
+        KdrecError: If every trial failed.
+    """
+    check_range("tune.trials", cfg.tune.trials, Count)
+    check_range("tune.seed", cfg.tune.seed, Natural)
+    need_optuna()
+    from kdrec.stages.tuner import Role, Tuner  # noqa: PLC0415  (import Optuna)
+    from kdrec.tuning.search import Search, best_of  # noqa: PLC0415
+
+    context, role = Context.of(cfg), Role.of(cfg)
+    if not role.is_teacher:
+        check_student(cfg)
+    data = ensure_split(cfg, context)
+    space = search_space(cfg, lambda one: role.identity(one, data))
+    identity = search_identity(cfg, data, role, space)
+    search = Search(
+        context.output_dir / "tuning" / f"{role.name}_{identity[:8]}",
+        space,
+        first=configured(cfg, space),
+        seed=int(cfg.tune.seed),
+        anew=context.force,
+    )
+    Tuner(search, cfg, context, data, role).make(int(cfg.tune.trials))
+    # the budget is what was asked for, also where an earlier search was longer
+    trials = search.trials()[: int(cfg.tune.trials)]
+    best = best_of(trials)
+    if best is None:
+        reasons = {trial.notes.get("reason") for trial in trials} - {None}
+        raise KdrecError(
+            f"No trial of {search.folder} has finished.",
+            "\n".join([*sorted(map(str, reasons)), "To begin anew: force=true"]),
+        )
+    experiment = search.folder / "experiment" / f"{role.name}.yaml"
+    write_experiment(
+        experiment,
+        with_settings(cfg, best.settings),
+        settings=space,
+        what=f"Chosen by kdrec tune, validation {role.metric} {best.value:.4f}, the best of "
+        f"{len(trials)} trials",
+        for_teacher=role.is_teacher,
+    )
+    show(search.folder, trials, best, role, size(space))
+    drop_unused(context)
+    return best.value
+
+
+def show(
+    folder: Path, trials: Sequence[Trial], best: Trial, role: Role, n_points: int | None
+) -> None:
+    """The trials, the best first, and what to do with it."""
+    rows = [row(trial) for trial in sorted(trials, key=_rank)]
+    command = how_to_run(folder, role.name)
+    if wants_json():
+        show_json(
+            {
+                "folder": str(folder),
+                "metric": role.metric,
+                "space_size": n_points,
+                "best": row(best),
+                "trials": rows,
+                "experiment": str(folder / "experiment" / f"{role.name}.yaml"),
+                "command": command,
+            }
+        )
+        return
+    from kdrec.report.render import console  # noqa: PLC0415  (rich is slow)
+    from kdrec.report.trials import show_trials  # noqa: PLC0415
+
+    title = f"{role.name}: {len(rows)} trials"
+    title += f" of {n_points} points" if n_points is not None else ""
+    show_trials(rows, f"{title}, by validation {role.metric}", role.metric, console())
+    say(f"Kept in {folder}")
+    say(f"To run the best: {command}")
+
+
+def _rank(trial: Trial) -> tuple[float, int]:
+    """Best first, then those without a value."""
+    return (1.0 if trial.value is None else -trial.value, trial.number)
+
+
+def row(trial: Trial) -> dict[str, Any]:
+    """A trial as it is shown."""
+    notes = {name: trial.notes.get(name) for name in ("epochs", "seconds", "folder", "reason")}
+    return {
+        "trial": trial.number + 1,
+        "state": trial.state,
+        "value": trial.value,
+        "settings": dict(trial.settings),
+        **notes,
+    }
+
+
+def how_to_run(folder: Path, name: str) -> str:
+    """The command that runs the chosen experiment.
+
+    Hydra takes one folder: if the command had one of the user's, the file is to be copied there.
+    """
+    sources = HydraConfig.get().runtime.config_sources
+    theirs = [source.path for source in sources if source.provider == "command-line"]
+    given = theirs[0] if theirs else str(folder)
+    command = f"kdrec distill --config-dir {shlex.quote(given)} experiment={name}"
+    if not theirs:
+        return command
+    place = shlex.quote(f"{given}/experiment")
+    file = shlex.quote(f"{folder}/experiment/{name}.yaml")
+    return f"mkdir -p {place} && cp {file} {place}/ && {command}"

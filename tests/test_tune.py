@@ -1,0 +1,242 @@
+"""`kdrec tune` as its user meets it, on small data."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from kdrec.artifacts import Run, finished_runs
+from kdrec.cli.app import app
+from kdrec.errors import KdrecError
+from tests import clitoys
+
+DATA = [
+    "dataset=synthetic", "dataset.reader.n_users=80", "dataset.reader.n_items=100",
+    "dataset.reader.min_per_user=8", "threads=1",
+]  # fmt: skip
+SHORT = [
+    "teacher_fit.epochs=5", "teacher_fit.batch_size=256", "teacher_dim=8", "teacher_lr=0.02",
+    "fit.epochs=5", "fit.batch_size=256", "student_dim=4",
+]  # fmt: skip
+TUNE = [*DATA, *SHORT, "tune.trials=3"]
+
+
+@pytest.fixture(autouse=True)
+def root_logger() -> Iterator[None]:
+    yield from clitoys.keep_root_logger()
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("KDREC_OUTPUT_DIR", raising=False)
+    monkeypatch.delenv("KDREC_DATA_DIR", raising=False)
+    return tmp_path
+
+
+def kd(*words: str, status: int = 0) -> Result:
+    result = CliRunner().invoke(app, words, prog_name="kdrec")
+    assert result.exit_code == status, result.stderr + repr(result.exception)
+    return result
+
+
+def tune(*words: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(kd("tune", "--json", *TUNE, *words).stdout)
+    return found
+
+
+def runs(role: str = "student") -> list[Run]:
+    return [run for run in finished_runs(Path("outputs")) if run.manifest["labels"]["role"] == role]
+
+
+@pytest.mark.slow
+def test_a_search_chooses_on_validation_and_its_experiment_runs_as_it_is():
+    shown = kd("tune", *TUNE, "method=unkd", "K=2", "tune.space.K=choice(2,3)")
+    for word in ("rank", "ndcg@20", "lr=", "K=", "weight=", "To run the best"):
+        assert word in shown.stdout
+    for word in ("recall", "test", "unbiased"):
+        assert word not in shown.stdout
+    assert "Trial 3 of 3" in shown.stderr
+    for word in ("optuna", "experimental", "A new study", "Warning"):
+        assert word not in shown.output
+    found = tune("method=unkd", "K=2", "tune.space.K=choice(2,3)")
+    first = next(row for row in found["trials"] if row["trial"] == 1)
+    assert first["settings"] == {
+        "lr": 0.001, "l2": 0.001, "K": 2, "weight": 0.1,
+        "method.distiller.n_pairs": 30, "method.distiller.mu": 20.0,
+    }  # fmt: skip
+    values = [row["value"] for row in found["trials"]]
+    assert values == sorted(values, reverse=True)
+    assert len(runs()) == 3
+    assert len(runs("teacher")) == 1
+    by_folder = {str(run.folder): run.manifest for run in runs()}
+    for row in found["trials"]:
+        manifest = by_folder[row["folder"]]
+        assert manifest["training"]["best_value"] == row["value"]
+        assert manifest["config"]["method"]["distiller"]["n_groups"] == row["settings"]["K"]
+        assert manifest["config"]["fit"]["lr"] == row["settings"]["lr"]
+        assert manifest["labels"]["seed"] == 0
+    file = Path(found["experiment"])
+    assert file.name == "synthetic-bprmf-unkd.yaml"
+    assert file.read_text().startswith("# @package _global_\n# Chosen by kdrec tune")
+    _, *words = shlex.split(found["command"])
+    again = kd(*words)
+    assert found["best"]["folder"] in again.stdout, "the best trial is the run that it asks for"
+    assert len(runs()) == 3
+    assert "synthetic-bprmf-unkd" in kd("list", "experiments", "-cd", found["folder"]).stdout
+    assert not [path for path in Path("outputs/runs").glob("*/*") if "_tune_" in path.name]
+
+
+@pytest.mark.slow
+def test_more_trials_are_added_and_nothing_is_trained_twice():
+    three = tune("method=none")
+    folders = {run.folder for run in runs()}
+    assert len(folders) == 3
+    assert runs("teacher") == [], "without a method there is no teacher"
+    five = tune("method=none", "tune.trials=5")
+    assert five["folder"] == three["folder"]
+    key = lambda row: row["trial"]  # noqa: E731
+    assert sorted(five["trials"], key=key)[:3] == sorted(three["trials"], key=key)
+    assert len(runs()) == 5
+    assert tune("method=none") == three, "a smaller budget is what it was"
+    tune("method=none", "tune.trials=5", "force=true")
+    assert len(runs()) == 5, "begun anew, it finds what is trained"
+    assert tune("method=none", "tune.seed=1")["folder"] != three["folder"]
+
+
+@pytest.mark.slow
+def test_a_space_of_few_points_ends_when_all_are_tried():
+    fixed = ["method=none", "tune.space.l2=null"]
+    found = tune(*fixed, "tune.space.lr=0.01")
+    assert [row["settings"] for row in found["trials"]] == [{"lr": 0.01}]
+    assert found["space_size"] == 1
+    shown = kd("tune", *TUNE, *fixed, "tune.space.lr=choice(0.01,0.02)").stdout
+    assert "2 trials of 2 points" in shown
+    nothing = kd("tune", *TUNE, *fixed, "tune.space.lr=null", status=2)
+    assert "nothing to search" in nothing.stderr
+
+
+def test_a_failed_trial_is_kept_with_its_reason_and_the_search_goes_on(monkeypatch):
+    import kdrec.stages.tuner as module
+
+    real = module.ensure_student
+
+    def brittle(cfg: Any, *args: Any) -> Run:
+        if cfg.lr == 0.01:
+            raise KdrecError("The loss is not finite in epoch 3.")
+        return real(cfg, *args)
+
+    monkeypatch.setattr(module, "ensure_student", brittle)
+    few = ["method=none", "tune.space.l2=null", "tune.space.lr=choice(0.01,0.02)", "lr=0.01"]
+    result = kd("tune", *TUNE, *few)
+    assert "failed" in result.stdout
+    assert "Trial 1 failed: The loss is not finite in epoch 3." in result.stdout
+    assert tune(*few)["best"]["settings"] == {"lr": 0.02}
+    assert len(runs()) == 1
+    none = kd("tune", *TUNE, "method=none", "tune.space.l2=null", "tune.space.lr=0.01", status=1)
+    assert "No trial" in none.stderr
+    assert "not finite" in none.stderr
+
+
+@pytest.mark.slow
+def test_an_interrupted_search_goes_on_with_the_trial_that_was_under_way(monkeypatch):
+    import kdrec.stages.tuner as module
+
+    whole = tune("method=none")
+    real, calls = module.ensure_student, []
+
+    def interrupted(cfg: Any, *args: Any) -> Run:
+        calls.append(cfg.lr)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(cfg, *args)
+
+    monkeypatch.setattr(module, "ensure_student", interrupted)
+    kd("tune", *TUNE, "method=none", "force=true", status=130)
+    assert tune("method=none") == whole
+
+
+@pytest.mark.slow
+def test_a_teachers_settings_are_searched_too():
+    found = tune("role=teacher", "teacher=bprmf", "tune.space.teacher_lr='choice(0.02,0.05)'")
+    assert Path(found["experiment"]).name == "synthetic-bprmf.yaml"
+    assert set(found["best"]["settings"]) == {"teacher_lr", "teacher_l2"}
+    assert len(runs("teacher")) == 3
+    assert runs() == []
+    kd(*shlex.split(found["command"])[1:], "method=unkd", *SHORT[4:])
+    assert len(runs("teacher")) == 3
+    (student,) = runs()
+    best = next(run for run in runs("teacher") if str(run.folder) == found["best"]["folder"])
+    assert student.manifest["parents"]["teacher"]["identity"] == best.identity
+
+
+@pytest.mark.slow
+def test_a_closed_form_is_searched_by_its_own_setting():
+    ease = ["role=teacher", "teacher=ease"]
+    assert "nothing to search" in kd("tune", *TUNE, *ease, status=2).stderr
+    found = tune(*ease, "tune.space.teacher.reg='tag(log,interval(10,1000))'")
+    assert len(found["trials"]) == 3
+    assert {run.manifest["settings"]["teacher.reg"] for run in runs("teacher")} == {
+        row["settings"]["teacher.reg"] for row in found["trials"]
+    }
+    result = kd("tune", *TUNE, *ease, "tune.space.teacher.reg=choice(1.0,2.0)",
+                "evaluation.cutoffs=[5]", status=2)  # fmt: skip
+    assert "cutoffs" in result.stderr
+
+
+def test_the_users_own_folder_is_respected(here):
+    mine = here / "mine"
+    (mine / "experiment").mkdir(parents=True)
+    (mine / "experiment" / "few.yaml").write_text(
+        "# @package _global_\ndefaults:\n  - override /method: none\n"
+        "tune:\n  space:\n    lr: choice(0.01, 0.02)\n    l2: null\n"
+    )
+    found = tune("--config-dir", "mine", "experiment=few")
+    assert {row["settings"]["lr"] for row in found["trials"]} == {0.01, 0.02}
+    make, copy, command = found["command"].split(" && ")
+    assert make == f"mkdir -p {mine}/experiment"
+    file, place = shlex.split(copy)[1:]
+    (Path(place) / Path(file).name).write_text(Path(file).read_text())
+    kd(*shlex.split(command)[1:])
+    assert len(runs()) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["method=unkd", "tune.space.weight=choice(-1,0.5)"], "weight=-1"),
+        (["method=unkd", "tune.space.weight=interval(-1,0.5)"], "at least 0"),
+        (["method=unkd", "tune.space.K=interval(2,5)"], "whole number"),
+        (["method=unkd", "tune.space.wieght=choice(1,2)"], "Did you mean weight"),
+        (["method=none", "tune.space.weight=choice(1,2)"], "weight"),
+        (["method=none", "tune.space.method=choice(none,unkd)"], "no single setting"),
+        (["method=none", "tune.space.lr=choice("], "tune.space.lr"),
+        (["method=none", "tune.space.lr=tag(log,interval(0,1))"], "lr=0.0 is out of range"),
+        (["method=none", "tune.space.seed=choice(1,2)"], "seed"),
+        (["method=none", "tune.space.teacher_lr=choice(0.1,0.2)"], "changes nothing"),
+        (["method=none", "tune.trials=0"], "at least 1"),
+        (["role=pupil"], "student, teacher"),
+    ],
+)
+def test_a_wrong_space_is_refused_before_anything_is_trained(words, says):
+    result = kd("tune", *TUNE, *words, status=2)
+    assert says in result.stderr
+    assert "Traceback" not in result.stderr
+    assert list(finished_runs(Path("outputs"))) == []
+
+
+def test_without_optuna_one_message_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    result = kd("tune", *TUNE, "method=none", status=1)
+    assert result.stderr.splitlines()[-2:] == [
+        "error: kdrec tune needs the package optuna, which is not installed.",
+        "  Install it with: pip install 'kdrec[tune]'",
+    ]
+    assert not Path("data").exists()
