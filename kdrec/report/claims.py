@@ -1,0 +1,157 @@
+"""Ours beside the paper's: a row a method, and whether its claim holds."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kdrec.report.cells import DOWN, UP, Cell, Row, Table
+from kdrec.report.chosen import Cohort, Filled
+from kdrec.report.compare import PerUser
+from kdrec.report.entries import Key
+from kdrec.report.paired import Against, Mean, mean
+from kdrec.report.preset import Preset
+from kdrec.report.published import Published
+from kdrec.report.verdict import FEWEST_SEEDS, VERDICTS, Difference, significant, verdict
+
+LEGEND = (
+    "± half of the 95 % t interval of the mean over seeds, each seed's value averaged over the "
+    "teachers' seeds. Change: against {base}, over the seeds that both have, with the 95 % t "
+    "interval of the per-seed differences. Verdict: the paper's claim is the sign of its own "
+    "change; ours is significant (↑ ↓) if p < .05 (paired bootstrap over users, Holm over the "
+    "rows) and, from {fewest} shared seeds on, the interval over seeds leaves zero out. "
+    "No difference: another sign, not significant; opposite: another sign, significant."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """One number of ours with all that is known of it.
+
+    Args:
+        ours: Mean over seeds.
+        change: Against the student alone.
+        paper: The paper's number, NaN if it has none.
+        claimed: The paper's relative change, NaN if it has none.
+        verdict: What ours says to it, "" if there is nothing to say.
+    """
+
+    ours: Mean
+    change: Difference
+    paper: float
+    claimed: float
+    verdict: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Comparison:
+    """A cohort's rows against its baseline and the paper.
+
+    Args:
+        cohort: The rows.
+        preset: What was asked for.
+        lines: For each row a number a column.
+    """
+
+    cohort: Cohort
+    preset: Preset
+    lines: Sequence[Sequence[Compared]]
+
+    @classmethod
+    def of(
+        cls,
+        cohort: Cohort,
+        preset: Preset,
+        published: Published,
+        per_user: PerUser,
+        *,
+        n_boot: int,
+        seed: int,
+    ) -> Comparison:
+        """Compares each row but the teachers', whose seeds are not the students'."""
+        base = cohort.row(preset.baseline)
+        against = Against(base.entry, preset.columns, per_user, n_boot=n_boot, seed=seed)
+        # A teacher's seed pairs with no student's: its line has no change.
+        entries = [None if row.spec.is_teacher else row.entry for row in cohort.rows]
+        changes = against.differences(entries)
+        lines = []
+        for row, own in zip(cohort.rows, changes, strict=True):
+            line = []
+            for column, change in zip(preset.columns, own, strict=True):
+                paper, absolute, relative = _of_paper(published, cohort, row, base, column.key)
+                if row is base or row.spec.is_teacher:
+                    absolute = relative = math.nan
+                said = verdict(absolute, change)
+                ours = mean(row.entry, column.key)
+                line.append(Compared(ours, change, paper, relative, said))
+            lines.append(line)
+        return cls(cohort, preset, lines)
+
+    def table(self) -> Table:
+        """Ours, the paper's, the changes and the verdict of each metric, side by side."""
+        told = any(math.isfinite(one.paper) for line in self.lines for one in line)
+        claimed = any(math.isfinite(one.claimed) for line in self.lines for one in line)
+        kinds = ["", *["paper"] * told, "change", *["paper's change", "verdict"] * claimed]
+        titles = [f"{c.title} {kind}".strip() for c in self.preset.columns for kind in kinds]
+        keys = [column.key for column in self.preset.columns for _ in kinds]
+        rows = [
+            Row(
+                row.spec.name,
+                "teacher" if row.spec.is_teacher else "student",
+                len(row.entry.runs) if row.entry is not None else 0,
+                [cell for one in line for cell in _cells(row, one, kinds)],
+            )
+            for row, line in zip(self.cohort.rows, self.lines, strict=True)
+        ]
+        notes = [remark for row in self.cohort.rows for remark in row.remarks]
+        absent = [row.spec.name for row in self.cohort.rows if row.entry is None]
+        if absent:
+            notes.append(f"No runs of: {', '.join(absent)}.")
+        title = self.preset.caption or "Ours beside the paper's"
+        return Table(self.preset.name, title, titles, keys, rows, notes, marked=True)
+
+    def verdicts(self) -> Counter[str]:
+        """How often each verdict was given."""
+        return Counter(one.verdict for line in self.lines for one in line if one.verdict)
+
+
+def legend(preset: Preset) -> str:
+    """What the table's signs mean."""
+    return LEGEND.format(base=preset.baseline, fewest=FEWEST_SEEDS)
+
+
+def counted(verdicts: Counter[str]) -> str:
+    """`verdicts: 3 same sign and significant, 1 opposite`, or "" without any."""
+    told = [f"{verdicts[name]} {name}" for name in VERDICTS if verdicts[name]]
+    return f"verdicts: {', '.join(told)}" if told else ""
+
+
+def _of_paper(
+    published: Published, cohort: Cohort, row: Filled, base: Filled, key: Key
+) -> tuple[float, float, float]:
+    """The paper's number and its change against its own baseline, absolute and relative."""
+    value, other = (
+        published.value(cohort.dataset, cohort.student, one.spec.paper, key) for one in (row, base)
+    )
+    return value, value - other, (value - other) / other if other else math.nan
+
+
+def _cells(row: Filled, one: Compared, kinds: Sequence[str]) -> list[Cell]:
+    change = one.change
+    made = {
+        "": Cell(
+            one.ours.value, "mean", n_runs=one.ours.n_seeds, low=one.ours.low,
+            high=one.ours.high, words=row.count(),
+        ),
+        "paper": Cell(one.paper),
+        "change": Cell(
+            change.relative(change.value), "relative", n_runs=change.n_seeds,
+            low=change.relative(change.low), high=change.relative(change.high), p=change.p,
+            mark=(UP if change.value > 0 else DOWN) if significant(change) else "",
+        ),
+        "paper's change": Cell(one.claimed, "percent"),
+        "verdict": Cell(math.nan, words=one.verdict),
+    }  # fmt: skip
+    return [made[kind] for kind in kinds]
