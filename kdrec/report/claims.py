@@ -16,13 +16,16 @@ from kdrec.report.preset import Preset
 from kdrec.report.published import Published
 from kdrec.report.verdict import FEWEST_SEEDS, VERDICTS, Difference, significant, verdict
 
-LEGEND = (
+_OURS = (
     "± half of the 95 % t interval of the mean over seeds, each seed's value averaged over the "
     "teachers' seeds. Change: against {base}, over the seeds that both have, with the 95 % t "
-    "interval of the per-seed differences. Verdict: the paper's claim is the sign of its own "
-    "change; ours is significant (↑ ↓) if p < .05 (paired bootstrap over users, Holm over the "
-    "rows) and, from {fewest} shared seeds on, the interval over seeds leaves zero out. "
-    "No difference: another sign, not significant; opposite: another sign, significant."
+    "interval of the per-seed differences. ↑ ↓: significant, that is p < .05 (paired bootstrap "
+    "over users, Holm over the rows) and, from {fewest} shared seeds on, an interval over seeds "
+    "without zero."
+)
+_CLAIM = (
+    "Verdict on the sign of the paper's change. No difference: ours has another sign, and is not "
+    "significant; opposite: another sign, and significant."
 )
 
 
@@ -89,37 +92,43 @@ class Comparison:
             lines.append(line)
         return cls(cohort, preset, lines)
 
-    def table(self) -> Table:
-        """Ours, the paper's, the changes and the verdict of each metric, side by side."""
-        told = any(math.isfinite(one.paper) for line in self.lines for one in line)
-        claimed = any(math.isfinite(one.claimed) for line in self.lines for one in line)
-        kinds = ["", *["paper"] * told, "change", *["paper's change", "verdict"] * claimed]
-        titles = [f"{c.title} {kind}".strip() for c in self.preset.columns for kind in kinds]
-        keys = [column.key for column in self.preset.columns for _ in kinds]
-        rows = [
-            Row(
-                row.spec.name,
-                "teacher" if row.spec.is_teacher else "student",
-                len(row.entry.runs) if row.entry is not None else 0,
-                [cell for one in line for cell in _cells(row, one, kinds)],
-            )
-            for row, line in zip(self.cohort.rows, self.lines, strict=True)
-        ]
-        notes = [remark for row in self.cohort.rows for remark in row.remarks]
+    def tables(self) -> list[Table]:
+        """For each metric ours, the paper's, the changes and the verdict."""
+        remarks = [remark for row in self.cohort.rows for remark in row.remarks]
         absent = [row.spec.name for row in self.cohort.rows if row.entry is None]
-        if absent:
-            notes.append(f"No runs of: {', '.join(absent)}.")
-        title = self.preset.caption or "Ours beside the paper's"
-        return Table(self.preset.name, title, titles, keys, rows, notes, marked=True)
+        remarks += [f"No runs of: {'; '.join(absent)}."] if absent else []
+        tables = []
+        for number, column in enumerate(self.preset.columns):
+            own = [line[number] for line in self.lines]
+            told = any(math.isfinite(one.paper) for one in own)
+            claimed = any(math.isfinite(one.claimed) for one in own)
+            kinds = [column.title, *["paper"] * told, "change"]
+            kinds += ["paper's change", "verdict"] * claimed
+            rows = [
+                Row(
+                    row.spec.name,
+                    "teacher" if row.spec.is_teacher else "student",
+                    len(row.entry.runs) if row.entry is not None else 0,
+                    _cells(row, one, told=told, claimed=claimed),
+                )
+                for row, one in zip(self.cohort.rows, own, strict=True)
+            ]
+            name = f"{self.preset.name}_{column.title.replace(' ', '_').replace('@', '_')}"
+            title = ": ".join(filter(None, [self.preset.caption, column.title]))
+            keys = [column.key] * len(kinds)
+            notes = remarks if number == len(self.preset.columns) - 1 else ()
+            tables.append(Table(name, title, kinds, keys, rows, notes, marked=True))
+        return tables
 
     def verdicts(self) -> Counter[str]:
         """How often each verdict was given."""
         return Counter(one.verdict for line in self.lines for one in line if one.verdict)
 
 
-def legend(preset: Preset) -> str:
-    """What the table's signs mean."""
-    return LEGEND.format(base=preset.baseline, fewest=FEWEST_SEEDS)
+def legend(preset: Preset, published: Published) -> str:
+    """What the tables' signs mean, and which paper it is."""
+    text = _OURS.format(base=preset.baseline, fewest=FEWEST_SEEDS)
+    return f"{text} {_CLAIM} Paper: {published.source}" if published.source else text
 
 
 def counted(verdicts: Counter[str]) -> str:
@@ -138,20 +147,16 @@ def _of_paper(
     return value, value - other, (value - other) / other if other else math.nan
 
 
-def _cells(row: Filled, one: Compared, kinds: Sequence[str]) -> list[Cell]:
-    change = one.change
-    made = {
-        "": Cell(
-            one.ours.value, "mean", n_runs=one.ours.n_seeds, low=one.ours.low,
-            high=one.ours.high, words=row.count(),
-        ),
-        "paper": Cell(one.paper),
-        "change": Cell(
-            change.relative(change.value), "relative", n_runs=change.n_seeds,
-            low=change.relative(change.low), high=change.relative(change.high), p=change.p,
-            mark=(UP if change.value > 0 else DOWN) if significant(change) else "",
-        ),
-        "paper's change": Cell(one.claimed, "percent"),
-        "verdict": Cell(math.nan, words=one.verdict),
-    }  # fmt: skip
-    return [made[kind] for kind in kinds]
+def _cells(row: Filled, one: Compared, *, told: bool, claimed: bool) -> list[Cell]:
+    """One row's cells: with the paper's number and claim if any row has one."""
+    ours, change = one.ours, one.change
+    own = Cell(
+        ours.value, "mean", n_runs=ours.n_seeds, low=ours.low, high=ours.high, words=row.count()
+    )
+    changed = Cell(
+        change.relative(change.value), "relative", n_runs=change.n_seeds, p=change.p,
+        low=change.relative(change.low), high=change.relative(change.high),
+        mark=(UP if change.value > 0 else DOWN) if significant(change) else "",
+    )  # fmt: skip
+    claim = [Cell(one.claimed, "percent"), Cell(math.nan, words=one.verdict)]
+    return [own, *[Cell(one.paper)] * told, changed, *claim * claimed]

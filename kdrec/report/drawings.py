@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from kdrec.report import shares
 from kdrec.report.chosen import Cohort
 from kdrec.report.claims import Compared, Comparison
+from kdrec.report.compare import Column
 from kdrec.report.paired import Mean
 from kdrec.report.preset import Preset
 from kdrec.report.teachers import taught
@@ -88,6 +89,30 @@ class Figure:
         return write(self, folder)
 
 
+_AXES = {
+    "K": "Number of groups K",
+    "mu": "Sharpness of the ranks μ",
+    "weight": "Weight of the distillation loss λ",
+}
+
+
+def words(column: Column) -> str:
+    """`Recall@10, unpopular items (diluted)`: a column in a figure."""
+    _, scope, group, form, metric = column.key
+    name, at, cutoff = metric.partition("@")
+    text = (name.upper() if len(name) <= 4 else name.capitalize()) + at + cutoff
+    if scope == "items":
+        text += f", {group} items" + (f" ({form})" if form == "diluted" else "")
+    return text
+
+
+def _in_rows(cohorts: Iterable[Cohort]) -> list[int]:
+    """Order in which data sets stand side by side, protocols and students below each other."""
+    keys = [(cohort.protocol, cohort.student) for cohort in cohorts]
+    rows = list(dict.fromkeys(keys))
+    return sorted(range(len(keys)), key=lambda at: rows.index(keys[at]))
+
+
 def _place(cohort: Cohort, preset: Preset) -> str:
     """Data set, and the protocol and student where there are several."""
     parts = [cohort.dataset]
@@ -101,7 +126,7 @@ def _place(cohort: Cohort, preset: Preset) -> str:
 def bars(comparisons: Sequence[Comparison], preset: Preset) -> Figure:
     """Relative change of each row against the baseline, a bar a metric."""
     panels = []
-    for one in comparisons:
+    for one in (comparisons[at] for at in _in_rows(one.cohort for one in comparisons)):
         shown = [
             (row, line)
             for row, line in zip(one.cohort.rows, one.lines, strict=True)
@@ -109,14 +134,14 @@ def bars(comparisons: Sequence[Comparison], preset: Preset) -> Figure:
         ]
         series = [
             Series(
-                column.title,
+                words(column),
                 [_change(at, row.spec.name, line[number]) for at, (row, line) in enumerate(shown)],
             )
             for number, column in enumerate(preset.columns)
         ]
         label = f"Change against {preset.baseline} (%)"
         panels.append(Panel(_place(one.cohort, preset), "", label, series, [("", 0.0)]))
-    return Figure(preset.name, "bars", preset.caption, panels, len(preset.students))
+    return Figure(preset.name, "bars", preset.caption, panels, len(preset.datasets))
 
 
 def _change(at: int, name: str, one: Compared) -> Point:
@@ -142,16 +167,16 @@ def curve(comparisons: Sequence[Comparison], preset: Preset) -> Figure:
                     point = Point(float(row.spec.x), ours.value, ours.low, ours.high)
                     varied.setdefault(row.spec.series, []).append(point)
             series = [Series(name, points) for name, points in varied.items()]
-            x_label = " or ".join(dict.fromkeys(names))
+            x_label = " or ".join(_AXES.get(name, name) for name in dict.fromkeys(names))
             place = _place(one.cohort, preset)
-            panels.append(Panel(place, x_label, column.title, series, lines))
+            panels.append(Panel(place, x_label, words(column), series, lines))
     return Figure(preset.name, "curve", preset.caption, panels, len(comparisons))
 
 
 def share(cohorts: Sequence[Cohort], preset: Preset) -> Figure:
     """The popular items' share of each row's lists, with the ideal as a line."""
     panels = []
-    for cohort in cohorts:
+    for cohort in (cohorts[at] for at in _in_rows(cohorts)):
         found = zip(cohort.rows, shares.shares(cohort, preset), strict=True)
         points = [
             Point(at, *_percent(value), label=row.spec.name)
@@ -161,7 +186,7 @@ def share(cohorts: Sequence[Cohort], preset: Preset) -> Figure:
         ideal = (shares.IDEAL, 100 * shares.ideal(cohort, preset))
         series = [Series("", points)]
         panels.append(Panel(_place(cohort, preset), "", label, series, [ideal]))
-    return Figure(preset.name, "share", preset.caption, panels, len(preset.students))
+    return Figure(preset.name, "share", preset.caption, panels, len(preset.datasets))
 
 
 def _percent(value: Mean) -> tuple[float, float, float]:
@@ -175,15 +200,19 @@ def scatter(cohorts: Sequence[Cohort], preset: Preset) -> Figure:
         for cohort in cohorts:
             of_method: dict[str, list[Point]] = {}
             for one in taught(cohort, preset):
-                gain = one.gain[number]
-                point = Point(one.quality[number], gain.value, gain.low, gain.high)
+                gain, base = one.gain[number], one.base[number]
+                y, low, high = (
+                    100 * end / base if base else math.nan
+                    for end in (gain.value, gain.low, gain.high)
+                )
+                point = Point(one.quality[number], y, low, high)
                 of_method.setdefault(one.method, []).append(point)
             series = [Series(name, points) for name, points in of_method.items()]
             panels.append(
                 Panel(
                     _place(cohort, preset),
-                    f"Teacher's {column.title}",
-                    f"Student's gain in {column.title}",
+                    f"Teacher's {words(column)}",
+                    f"Student's gain (%) in\n{words(column)}",
                     series,
                     [("", 0.0)],
                 )

@@ -20,7 +20,7 @@ from kdrec.report.drawings import Figure
 from kdrec.report.entries import Block
 from kdrec.report.preset import Preset
 from kdrec.report.published import NOTHING_PUBLISHED, Published
-from kdrec.report.report import Report, Section
+from kdrec.report.report import Report, Section, data_sizes
 
 
 def build_experiment(
@@ -92,8 +92,10 @@ def _used(groups: Sequence[Cohort]) -> list[Finished]:
     return list(found.values())
 
 
-def _section(cohort: Cohort, facts: str, legend: str, table: Table) -> Section:
-    return Section(cohort.block(), cohort.title, facts, legend, [table])
+def _section(cohort: Cohort, tables: Sequence[Table], *facts: str, legend: str = "") -> Section:
+    sizes = data_sizes(cohort.candidates[0]) if cohort.candidates else "no finished run"
+    told = "; ".join(filter(None, [sizes, *facts]))
+    return Section(cohort.block(), cohort.title, told, legend, tables)
 
 
 def _comparisons(
@@ -110,12 +112,11 @@ def _comparisons(
         for group in groups:
             made.append(Comparison.of(group, preset, published, per_user, n_boot=n_boot, seed=seed))
             progress.advance()
-    legend = claims.legend(preset)
-    sections = []
-    for one in made:
-        verdicts = claims.counted(one.verdicts())
-        facts = "; ".join(filter(None, [_against(published), verdicts]))
-        sections.append(_section(one.cohort, facts, legend, one.table()))
+    legend = claims.legend(preset, published)
+    sections = [
+        _section(one.cohort, one.tables(), claims.counted(one.verdicts()), legend=legend)
+        for one in made
+    ]
     draw: dict[str, Callable[[Sequence[Comparison], Preset], Figure]] = {
         "bars": drawings.bars,
         "curve": drawings.curve,
@@ -123,21 +124,17 @@ def _comparisons(
     return sections, draw[preset.figure](made, preset) if preset.figure else None
 
 
-def _against(published: Published) -> str:
-    return f"paper: {published.source}" if published.source else ""
-
-
 def _shares(
     groups: Sequence[Cohort], preset: Preset, *_: object, **__: object
 ) -> tuple[list[Section], Figure | None]:
-    sections = [_section(group, "", "", shares.table(group, preset)) for group in groups]
+    sections = [_section(group, [shares.table(group, preset)]) for group in groups]
     return sections, drawings.share(groups, preset) if preset.figure else None
 
 
 def _teachers(
     groups: Sequence[Cohort], preset: Preset, *_: object, **__: object
 ) -> tuple[list[Section], Figure | None]:
-    sections = [_section(group, "", "", teachers.table(group, preset)) for group in groups]
+    sections = [_section(group, [teachers.table(group, preset)]) for group in groups]
     return sections, drawings.scatter(groups, preset) if preset.figure else None
 
 
@@ -148,4 +145,4 @@ def _statistics(
     protocol = ", ".join(preset.protocols)
     block = Block("", protocol, "", None, "", "", [])
     table = sizes.table(used, preset, published)
-    return [Section(block, "Data sets", _against(published), "", [table])], used, None
+    return [Section(block, "Data sets", published.source, "", [table])], used, None

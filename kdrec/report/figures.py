@@ -10,6 +10,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from kdrec.artifacts import atomic_path
 from kdrec.report.drawings import Figure, Panel, Point
@@ -26,9 +27,10 @@ _STYLE: Any = {
     "svg.hashsalt": "kdrec",
     "svg.fonttype": "path",
 }
-_FILLS = (("0.92", "////"), ("0.35", ""), ("0.7", "...."), ("1.0", ""), ("0.55", "xxxx"))
+_FILLS = (("0.92", "////"), ("0.6", ""), ("0.8", "...."), ("1.0", ""), ("0.45", "xxxx"))
 _LINES = ("-", "--", "-.", ":")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+_PAPER = "reported in the paper"
 _GREYS = ("0.0", "0.35", "0.55")
 
 
@@ -40,7 +42,8 @@ def write(figure: Figure, folder: Path) -> list[Path]:
     with mpl.rc_context():
         mpl.rcdefaults()  # not what a matplotlibrc of this machine says
         mpl.rcParams.update(_STYLE)
-        canvas = Canvas(figsize=(_WIDTH * columns, _HEIGHT * rows + 0.4), layout="constrained")
+        layout = ConstrainedLayoutEngine(w_pad=0.09, h_pad=0.07)
+        canvas = Canvas(figsize=(_WIDTH * columns, _HEIGHT * rows + 0.4), layout=layout)
         axes = list(canvas.subplots(rows, columns, squeeze=False).flat)
         for panel, ax in zip(figure.panels, axes, strict=False):
             _KINDS[figure.kind](panel, ax)
@@ -68,10 +71,14 @@ def _legend(canvas: Any, axes: Sequence[Axes]) -> None:
     for ax in axes:
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
+    if _PAPER in handles:
+        handles[_PAPER] = handles.pop(_PAPER)  # behind the bars that it is beside
     if handles:
+        # A letter is some 0.075 inches wide at this size; a handle as wide as six.
+        room = canvas.get_figwidth() / (0.075 * (max(map(len, handles)) + 6))
         canvas.legend(
-            handles.values(), handles.keys(), loc="outside lower center",
-            ncols=min(len(handles), 4), frameon=False,
+            list(handles.values()), list(handles), loc="outside lower center",
+            ncols=max(1, min(len(handles), int(room))), frameon=False,
         )  # fmt: skip
 
 
@@ -93,17 +100,20 @@ def _bars(panel: Panel, ax: Axes) -> None:
         if said:
             ax.plot(
                 [point.x + shift for point in said], [point.paper for point in said], "D",
-                color="black", markerfacecolor="white", markersize=4.5, label="the paper",
+                color="black", markerfacecolor="white", markersize=4.5, label=_PAPER,
             )  # fmt: skip
     groups = panel.series[0].points
-    for at, point in enumerate(groups):
-        if not any(math.isfinite(series.points[at].y) for series in panel.series):
-            ax.annotate("no runs", (point.x, 0), (0, 3), textcoords="offset points",
-                        rotation=90, ha="center", va="bottom", fontsize=8)  # fmt: skip
-    long = sum(len(point.label) + 2 for point in groups) > 42
-    ax.set_xticks([point.x for point in groups], [point.label for point in groups],
-                  rotation=35 if long else 0, ha="right" if long else "center",
-                  rotation_mode="anchor")  # fmt: skip
+    labels = [
+        point.label
+        if any(math.isfinite(series.points[at].y) for series in panel.series)
+        else f"{point.label}\n(no runs)"
+        for at, point in enumerate(groups)
+    ]
+    long = sum(max(map(len, label.split("\n"))) + 2 for label in labels) > 46
+    ax.set_xticks(
+        [point.x for point in groups], labels, rotation=35 if long else 0,
+        ha="right" if long else "center", rotation_mode="anchor" if long else "default",
+    )  # fmt: skip
     ax.set_xlim(-0.6, len(groups) - 0.4)
     ax.yaxis.grid(visible=True, color="0.88", linewidth=0.6)
     for name, level in panel.lines:
@@ -141,9 +151,13 @@ def _curve(panel: Panel, ax: Axes) -> None:
 
 def _scatter(panel: Panel, ax: Axes) -> None:
     """A marker a teacher and method."""
+    across = [point.x for series in panel.series for point in series.points]
+    reach = max(across) - min(across) if across else 0.0
     for number, series in enumerate(panel.series):
         known = [point for point in series.points if math.isfinite(point.y)]
-        places = [point.x for point in known]
+        # A step aside, less than a marker is wide, so that intervals do not hide each other.
+        aside = 0.008 * reach * (number - (len(panel.series) - 1) / 2)
+        places = [point.x + aside for point in known]
         ax.plot(
             places, [point.y for point in known], linestyle="none",
             marker=_MARKERS[number % len(_MARKERS)], color="black", markersize=6,

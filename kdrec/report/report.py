@@ -221,14 +221,16 @@ def _section(builder: Builder) -> Section:
         f"student {student}" if block.student else "teachers"
     )
     runs = [run for entry in block.entries for run in entry.runs]
-    stats = runs[0].stats
-    sizes = [
-        f"{stats[name]:,} {name}" for name in ("users", "items", "interactions") if name in stats
-    ]
-    facts = [", ".join(sizes)] if sizes else []
+    facts = [sizes] if (sizes := data_sizes(runs[0])) else []
     counts = sorted({len(entry.runs) for entry in block.entries})
     facts.append(f"runs a row: {' to '.join(map(str, dict.fromkeys([counts[0], counts[-1]])))}")
     return Section(block, title, "; ".join(facts), builder.legend(), builder.tables())
+
+
+def data_sizes(run: Finished) -> str:
+    """`6,040 users, 3,706 items, ...` of a run's data set, as far as its manifest says."""
+    names = [name for name in ("users", "items", "interactions") if name in run.stats]
+    return ", ".join(f"{run.stats[name]:,} {name}" for name in names)
 
 
 def _distinct(sections: list[Section]) -> list[Section]:

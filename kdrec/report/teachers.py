@@ -102,6 +102,6 @@ def table(cohort: Cohort, preset: Preset) -> Table:
     keys = [column.key for column in preset.columns for _ in range(2)]
     absent = [row.spec.name for row in cohort.rows if row.entry is None]
     notes = [f"Gain: against {preset.baseline}, with the 95 % t interval over its seeds."]
-    notes += [f"No runs of: {', '.join(absent)}."] if absent else []
+    notes += [f"No runs of: {'; '.join(absent)}."] if absent else []
     title = preset.caption or "The teacher's quality and the student's gain"
     return Table(preset.name, title, columns, keys, rows, notes)
