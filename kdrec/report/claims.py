@@ -14,7 +14,7 @@ from kdrec.report.entries import Key
 from kdrec.report.paired import Against, Mean, mean
 from kdrec.report.preset import Preset
 from kdrec.report.published import Published
-from kdrec.report.verdict import FEWEST_SEEDS, VERDICTS, Difference, significant, verdict
+from kdrec.report.verdict import ALPHA, FEWEST_SEEDS, VERDICTS, Difference, significant, verdict
 
 _OURS = (
     "± half of the 95 % t interval of the mean over seeds, each seed's value averaged over the "
@@ -129,6 +129,18 @@ def legend(preset: Preset, published: Published) -> str:
     """What the tables' signs mean, and which paper it is."""
     text = _OURS.format(base=preset.baseline, fewest=FEWEST_SEEDS)
     return f"{text} {_CLAIM} Paper: {published.source}" if published.source else text
+
+
+def too_few(preset: Preset, n_boot: int) -> str:
+    """A warning if no p-value can fall below 5 %: the least of a bootstrap, times the rows."""
+    rows = sum(1 for row in preset.rows if row.name != preset.baseline and not row.is_teacher)
+    if 2 / (1 + n_boot) * rows < ALPHA:
+        return ""
+    needed = -(-2 * rows * 100 // int(100 * ALPHA))
+    return (
+        f"with {n_boot} bootstrap samples and {rows} rows nothing can be significant: "
+        f"use --n-boot {needed} or more"
+    )
 
 
 def counted(verdicts: Counter[str]) -> str:

@@ -113,8 +113,9 @@ def _comparisons(
             made.append(Comparison.of(group, preset, published, per_user, n_boot=n_boot, seed=seed))
             progress.advance()
     legend = claims.legend(preset, published)
+    warning = claims.too_few(preset, n_boot)
     sections = [
-        _section(one.cohort, one.tables(), claims.counted(one.verdicts()), legend=legend)
+        _section(one.cohort, one.tables(), claims.counted(one.verdicts()), warning, legend=legend)
         for one in made
     ]
     draw: dict[str, Callable[[Sequence[Comparison], Preset], Figure]] = {

@@ -23,6 +23,7 @@ _STYLE: Any = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.axisbelow": True,
+    "axes.prop_cycle": mpl.cycler(color=["black"]),
     "hatch.linewidth": 0.6,
     "svg.hashsalt": "kdrec",
     "svg.fonttype": "path",
