@@ -94,8 +94,8 @@ def report(
     runs: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[experiment=NAME] [RUN]...",
-            help="Only these run folders. [default: all]",
+            metavar="experiment=NAME|RUN",
+            help="A preset; only these run folders. [default: all]",
             show_default=False,
         ),
     ] = None,

@@ -60,10 +60,16 @@ def build_experiment(
         keys = shares.keys(preset) if preset.table == "share" else [c.key for c in preset.columns]
         problems += lacking(found.runs, preset, keys)
         groups = cohorts(found.runs, preset, keys)
-        used = _used(groups)
-        per_user = PerUser(problems)
-        make = {"comparison": _comparisons, "share": _shares, "teachers": _teachers}[preset.table]
-        sections, figure = make(groups, preset, published, per_user, n_boot=n_boot, seed=seed)
+        used = _used(groups, preset)
+        if preset.table == "comparison":
+            per_user = PerUser(problems)
+            sections, figure = _comparisons(
+                groups, preset, published, per_user, n_boot=n_boot, seed=seed
+            )
+        else:
+            make, draw = _PLAIN[preset.table]
+            sections = [_section(group, [make(group, preset)]) for group in groups]
+            figure = draw(groups, preset) if preset.figure else None
     if not used:
         raise KdrecError(
             f"No finished run below {output_dir} belongs to experiment={name}.",
@@ -80,16 +86,18 @@ def build_experiment(
     return Report(sections, used, problems, preset.cutoff, folder, figures)
 
 
-def _used(groups: Sequence[Cohort]) -> list[Finished]:
-    """The runs behind the rows, each once."""
-    found = {
-        run.folder: run
+def _used(groups: Sequence[Cohort], preset: Preset) -> list[Finished]:
+    """The runs behind the rows, each once; of the table of teachers all, since each is a point."""
+    found = [
+        run
         for group in groups
         for row in group.rows
         if row.entry is not None
         for run in row.entry.runs
-    }
-    return list(found.values())
+    ]
+    if found and preset.table == "teachers":
+        found += [run for group in groups for run in group.candidates]
+    return list({run.folder: run for run in found}.values())
 
 
 def _section(cohort: Cohort, tables: Sequence[Table], *facts: str, legend: str = "") -> Section:
@@ -125,24 +133,24 @@ def _comparisons(
     return sections, draw[preset.figure](made, preset) if preset.figure else None
 
 
-def _shares(
-    groups: Sequence[Cohort], preset: Preset, *_: object, **__: object
-) -> tuple[list[Section], Figure | None]:
-    sections = [_section(group, [shares.table(group, preset)]) for group in groups]
-    return sections, drawings.share(groups, preset) if preset.figure else None
-
-
-def _teachers(
-    groups: Sequence[Cohort], preset: Preset, *_: object, **__: object
-) -> tuple[list[Section], Figure | None]:
-    sections = [_section(group, [teachers.table(group, preset)]) for group in groups]
-    return sections, drawings.scatter(groups, preset) if preset.figure else None
+_PLAIN: dict[
+    str,
+    tuple[Callable[[Cohort, Preset], Table], Callable[[Sequence[Cohort], Preset], Figure]],
+] = {
+    "share": (shares.table, drawings.share),
+    "teachers": (teachers.table, drawings.scatter),
+}
+"""Tables in which nothing is tested: how each is made, and its figure."""
 
 
 def _statistics(
     runs: Sequence[Finished], preset: Preset, published: Published
 ) -> tuple[list[Section], list[Finished], Figure | None]:
-    used = [run for run in runs if run.labels["dataset"] in preset.datasets]
+    used = [
+        run
+        for run in runs
+        if run.labels["dataset"] in preset.datasets and run.labels["protocol"] in preset.protocols
+    ]
     protocol = ", ".join(preset.protocols)
     block = Block("", protocol, "", None, "", "", [])
     table = sizes.table(used, preset, published)

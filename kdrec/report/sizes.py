@@ -18,7 +18,7 @@ def table(runs: Sequence[Finished], preset: Preset, published: Published) -> Tab
     """Ours as the finished runs have them, the paper's, and whether they are the same."""
     rows, notes = [], []
     for dataset in preset.datasets:
-        found = _statistics(runs, dataset, preset)
+        found = _statistics(runs, dataset)
         said = published.statistics.get(dataset, {})
         if len(found) > 1:
             notes.append(
@@ -38,17 +38,20 @@ def table(runs: Sequence[Finished], preset: Preset, published: Published) -> Tab
     return Table(preset.name, title, list(_COLUMNS), keys, rows, notes)
 
 
-def _statistics(runs: Sequence[Finished], dataset: str, preset: Preset) -> list[Mapping[str, Any]]:
+def _statistics(runs: Sequence[Finished], dataset: str) -> list[Mapping[str, Any]]:
     """The unlike statistics of a data set's runs, oldest first."""
     found: list[Mapping[str, Any]] = []
     for run in runs:
-        if run.labels["dataset"] == dataset and run.labels["protocol"] in preset.protocols:
+        if run.labels["dataset"] == dataset:
             sizes = {name: run.stats[name] for name in _COLUMNS if name in run.stats}
             found = [one for one in found if one != sizes] + [sizes]
     return found
 
 
 def _row(label: str, sizes: Mapping[str, Any], words: str) -> Row:
+    if {"users", "items", "interactions"} <= set(sizes):
+        density = sizes["interactions"] / (sizes["users"] * sizes["items"])
+        sizes = {"density": density, **sizes}
     cells = [
         Cell(
             float(sizes.get(name, math.nan)),
