@@ -176,6 +176,73 @@ def test_report_hands_its_options_on(monkeypatch, tmp_path):
     options = {"dataset": "x", "cutoff": 20, "out": None, "seed": 3, "n_boot": 7}
     assert calls == [(tmp_path, {**options, "runs": None})]
     assert json.loads(kd("report", "--json").stdout) == {"rows": []}
+    assert calls[1][1]["cutoff"] == 10
+    kd("report", "some/run", "other/run")
+    assert calls[2][1]["runs"] == [Path("some/run"), Path("other/run")]
+
+
+@pytest.fixture
+def asked(monkeypatch, tmp_path):
+    """What `build_experiment` was called with; beside it a folder of the user's own presets."""
+    calls = []
+
+    class Report:
+        def show(self, console):
+            console.print("tables")
+
+        def write(self):
+            return []
+
+    def build_experiment(output_dir, name, section, **options):
+        calls.append((name, section, options))
+        return Report()
+
+    monkeypatch.setattr("kdrec.report.build_experiment", build_experiment)
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "paper").mkdir()
+    (tmp_path / "paper" / "other.yaml").write_text("title: the other\n")
+    for name, text in {
+        "mine": "report: {paper: other, datasets: [a, b], cutoff: 5}\n",
+        "child": "defaults: [mine, _self_]\nreport: {figure: bars, cutoff: 20}\n",
+        "bare": "K: 4\n",
+        "broken": "report: [\n",
+    }.items():
+        (tmp_path / "experiment" / f"{name}.yaml").write_text(text)
+    return calls
+
+
+@pytest.mark.parametrize("words", [["experiment=mine"], ["--experiment", "mine"]])
+def test_report_of_a_preset_hands_its_section_and_paper_on(asked, tmp_path, words):
+    result = kd("report", *words, "a/run", "-cd", str(tmp_path), "--n-boot", "7")
+    assert (result.exit_code, result.stdout) == (0, "tables\n")
+    name, section, options = asked[0]
+    assert (name, section) == ("mine", {"paper": "other", "datasets": ["a", "b"], "cutoff": 5})
+    assert options["paper"] == {"title": "the other"}
+    assert (options["runs"], options["n_boot"]) == ([Path("a/run")], 7)
+
+
+def test_a_preset_inherits_the_section_of_its_defaults_and_can_be_narrowed(asked, tmp_path):
+    kd("report", "experiment=child", "-cd", str(tmp_path), "--dataset", "b")
+    wanted = {"paper": "other", "datasets": ["b"], "cutoff": 20, "figure": "bars"}
+    assert asked[0][1] == wanted
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["experiment=mnie"], "Did you mean mine?"),
+        (["experiment=bare"], "no section `report:`"),
+        (["experiment=broken"], "broken.yaml cannot be read"),
+        (["experiment=mine", "--experiment", "child"], "not of mine and child"),
+        (["experiment=mine", "--cutoff", "20"], "says itself which cut-offs"),
+        (["experiment=mine", "--dataset", "c"], "c is no data set of experiment=mine"),
+    ],
+)
+def test_a_wrong_preset_says_what_is_wrong(asked, tmp_path, words, says):
+    result = kd("report", *words, "-cd", str(tmp_path))
+    assert result.exit_code == 2
+    assert says in result.stderr
+    assert asked == []
 
 
 def test_list_names_what_there_is_with_a_line_each(world):

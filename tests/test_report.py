@@ -562,7 +562,7 @@ def test_csv_is_tidy_and_exact(report, tmp_path):
     assert float(got[0]["value"]) == exact.value
     assert float(got[0]["p_adjusted"]) == exact.p
     assert (got[0]["best"], got[0]["significant"], got[0]["n_runs"]) == ("1", "better", "3")
-    assert all(len(row) == 24 for row in rows)
+    assert all(len(row) == 25 for row in rows)
     listed = list(csv.DictReader((tmp_path / "runs.csv").read_text("utf-8").splitlines()))
     assert len(listed) == len(report.runs) == 10
 

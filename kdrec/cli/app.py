@@ -92,12 +92,24 @@ for _command, _page in manual.PAGES.items():
 @app.command(help=manual.REPORT)
 def report(
     runs: Annotated[
-        list[Path] | None,
-        typer.Argument(help="Only these run folders. [default: all]", show_default=False),
+        list[str] | None,
+        typer.Argument(
+            metavar="experiment=NAME|RUN",
+            help="A preset; only these run folders. [default: all]",
+            show_default=False,
+        ),
     ] = None,
     *,
+    experiment: Annotated[
+        str | None, typer.Option(help="The tables and figure of this preset.")
+    ] = None,
+    config_dir: Annotated[
+        Path | None, typer.Option("--config-dir", "-cd", help="Your own config files, too.")
+    ] = None,
     dataset: Annotated[str | None, typer.Option(help="Only runs on this data set.")] = None,
-    cutoff: Annotated[int, typer.Option(min=1, help="Length of the lists.")] = 10,
+    cutoff: Annotated[
+        int | None, typer.Option(min=1, help="Length of the lists. [default: 10]")
+    ] = None,
     output_dir: Annotated[
         Path, typer.Option(envvar="KDREC_OUTPUT_DIR", help="Where the runs lie.")
     ] = Path("outputs"),
@@ -111,12 +123,12 @@ def report(
 ) -> None:
     """Prints and writes the tables of the finished runs."""
     with guard(debug=debug):
-        from kdrec.report import build  # noqa: PLC0415  (imports pandas)
+        from kdrec.cli.reported import Reported  # noqa: PLC0415  (imports omegaconf)
 
-        made = build(
-            output_dir, dataset=dataset, cutoff=cutoff, out=out, seed=seed, n_boot=n_boot,
-            runs=runs or None,
-        )  # fmt: skip
+        chosen = Reported.of(runs or [], experiment, confdir.user_folders(None, _text(config_dir)))
+        made = chosen.build(
+            output_dir, dataset=dataset, cutoff=cutoff, out=out, seed=seed, n_boot=n_boot
+        )
         if as_json:
             typer.echo(json.dumps(made.as_json(), indent=2))
         else:
@@ -125,6 +137,10 @@ def report(
             made.show(console())
         for path in made.write():
             say(f"wrote {path}")
+
+
+def _text(path: Path | None) -> str | None:
+    return str(path) if path else None
 
 
 @app.command("list", help=manual.LIST)
@@ -148,7 +164,7 @@ def show(
                 f"There is no list of {kind!r}.",
                 did_you_mean(kind, list(listing.KINDS), "There are"),
             )
-        folders = confdir.user_folders(None, str(config_dir) if config_dir else None)
+        folders = confdir.user_folders(None, _text(config_dir))
         found = {
             name: listing.entries(name, folders)
             for name in ([kind] if kind is not None else listing.KINDS)

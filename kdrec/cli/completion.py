@@ -17,7 +17,17 @@ FLAGS = ("-sc", "--shell-completion")
 OWN = ("--json", "--quiet", "--verbose", "--dry-run", "--debug", "--help")
 HYDRA = ("--multirun", "--cfg", "--package", "--resolve", "--config-dir", "--config-name", "--info")
 OPTIONS = {
-    "report": ("--dataset", "--cutoff", "--output-dir", "--out", "--json", "--seed", "--n-boot"),
+    "report": (
+        "--experiment",
+        "--config-dir",
+        "--dataset",
+        "--cutoff",
+        "--output-dir",
+        "--out",
+        "--json",
+        "--seed",
+        "--n-boot",
+    ),
     "list": ("--config-dir", "--json"),
 }
 COMMANDS = (*manual.PAGES, "report", "list")

@@ -220,10 +220,12 @@ Examples:
   kdrec report --dataset citeulike      one data set
   kdrec report outputs/runs/2026-*/*    only these run folders
   kdrec report --cutoff 20 --json       for a program
+  kdrec report experiment=table1        a preset's runs beside the paper's numbers, with verdicts
 
 \b
 Results:
-  stdout, and OUT (default OUTPUT_DIR/reports/DATE/TIME/) as Markdown, CSV and LaTeX.
+  stdout, and OUT (default OUTPUT_DIR/reports/DATE/TIME/) as Markdown, CSV and LaTeX,
+  figures as PNG and SVG.
 """
 
 LIST = """\

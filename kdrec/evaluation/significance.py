@@ -1,4 +1,4 @@
-"""How sure a difference is: intervals over users, deviation over seeds, several comparisons."""
+"""How sure a difference is: intervals over users and over seeds, several comparisons."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import stdtrit
 
 from kdrec.errors import KdrecError
 from kdrec.evaluation.metrics import FloatArray
@@ -122,3 +123,17 @@ def holm(p_values: FloatArray) -> FloatArray:
     factors = len(order) - np.arange(len(order))
     adjusted[order] = np.minimum(1.0, np.maximum.accumulate(p[order] * factors))
     return adjusted
+
+
+def t_interval(values: Sequence[float], *, level: float) -> tuple[float, float]:
+    """Student's t interval of the mean of few values, such as one a seed.
+
+    `mean ± t * sd / sqrt(n)` with the `(1 + level) / 2` quantile of the t distribution with
+    `n - 1` degrees of freedom; NaN for fewer than two values. It takes the values for normally
+    distributed.
+    """
+    mean, spread, n = over_seeds(values)
+    if n < 2:
+        return float("nan"), float("nan")
+    half = float(stdtrit(n - 1, (1 + level) / 2)) * spread / n**0.5
+    return mean - half, mean + half

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 NOTHING = "–"
@@ -16,7 +16,9 @@ class Cell:
 
     Args:
         value: NaN if there is none.
-        kind: How it is written: `score`, `share`, `number`, `percent`, `change`.
+        kind: How it is written: `score`, `share`, `fine_share`, `number`, `count`, `percent`,
+            `points`, `change`; with half of its interval `mean`, `mean_share`; with all of it
+            `relative`.
         spread: Standard deviation over runs, NaN for one run.
         n_runs: Runs it is the mean of.
         low: Lower end of an interval.
@@ -24,6 +26,7 @@ class Cell:
         p: p-value against the comparison, adjusted.
         mark: `↑` or `↓` if it differs significantly from `none`.
         best: Whether it is the best of the students.
+        words: What stands behind the number, or in its place where there is none.
     """
 
     value: float
@@ -35,10 +38,15 @@ class Cell:
     p: float = math.nan
     mark: str = ""
     best: bool = False
+    words: str = ""
 
     def text(self) -> str:
         """The number as a table shows it, without emphasis."""
-        return number(self) + self.mark
+        if not self.words:
+            return number(self) + self.mark
+        if not math.isfinite(self.value):
+            return self.words
+        return f"{number(self)}{self.mark} ({self.words})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,18 +91,44 @@ class Table:
 
 def number(cell: Cell) -> str:
     """A value in the way of its kind."""
-    value, spread = cell.value, cell.spread
-    if not math.isfinite(value):
+    if not math.isfinite(cell.value):
         return NOTHING
-    if cell.kind == "change":
-        known = math.isfinite(cell.low)
-        return f"{value:+.4f}" + (f" [{cell.low:+.4f}, {cell.high:+.4f}]" if known else "")
-    if cell.kind == "percent":
-        return f"{100 * value:+.1f}%"
-    if cell.kind == "share":
-        return f"{100 * value:.1f}%"
-    digits = 1 if cell.kind == "number" else 4
-    text = f"{value:.{digits}f}"
-    if not math.isfinite(spread):
-        return text
-    return f"{text}±{spread:.{digits}f}".replace("±0.", "±.")
+    return _WRITTEN[cell.kind](cell)
+
+
+def _change(cell: Cell) -> str:
+    ends = f" [{cell.low:+.4f}, {cell.high:+.4f}]" if math.isfinite(cell.low) else ""
+    return f"{cell.value:+.4f}{ends}"
+
+
+def _relative(cell: Cell) -> str:
+    known = math.isfinite(cell.low)
+    ends = f" [{100 * cell.low:+.1f}, {100 * cell.high:+.1f}]" if known else ""
+    return f"{100 * cell.value:+.1f}%{ends}"
+
+
+def _give_or_take(cell: Cell, around: float, *, digits: int, scale: int = 1, end: str = "") -> str:
+    """`.0863±.0012`: the value and what is around it, if that is known."""
+    text = f"{scale * cell.value:.{digits}f}"
+    if not math.isfinite(around):
+        return text + end
+    return f"{text}±{scale * around:.{digits}f}".replace("±0.", "±.") + end
+
+
+def _half(cell: Cell) -> float:
+    return (cell.high - cell.low) / 2
+
+
+_WRITTEN: dict[str, Callable[[Cell], str]] = {
+    "score": lambda cell: _give_or_take(cell, cell.spread, digits=4),
+    "number": lambda cell: _give_or_take(cell, cell.spread, digits=1),
+    "mean": lambda cell: _give_or_take(cell, _half(cell), digits=4),
+    "mean_share": lambda cell: _give_or_take(cell, _half(cell), digits=1, scale=100, end="%"),
+    "share": lambda cell: f"{100 * cell.value:.1f}%",
+    "fine_share": lambda cell: f"{100 * cell.value:.3g}%",
+    "count": lambda cell: f"{cell.value:,.0f}",
+    "percent": lambda cell: f"{100 * cell.value:+.1f}%",
+    "points": lambda cell: f"{100 * cell.value:+.1f}",
+    "change": _change,
+    "relative": _relative,
+}

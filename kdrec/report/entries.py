@@ -73,7 +73,7 @@ class Block:
         Where there are several, with unlike settings, it is the one that is best on validation.
         """
         alone = [entry for entry in self.students if entry.method == "none"]
-        return max(alone, key=_on_validation, default=None)
+        return max(alone, key=on_validation, default=None)
 
     def teacher_of(self, entry: Entry) -> Entry | None:
         """The row that holds the teachers of these students, if all of them are in it.
@@ -95,7 +95,8 @@ def judged_by(key: Key) -> tuple[bool, int]:
     return (name != "ndcg", abs(int(cutoff or 0) - 20))
 
 
-def _on_validation(entry: Entry) -> tuple[float, int]:
+def on_validation(entry: Entry) -> tuple[float, int]:
+    """Mean on validation of the metric nearest to what training stops on, and the runs."""
     keys = sorted({key for run in entry.runs for key in run.metrics if key[0] == "valid"})
     keys.sort(key=judged_by)
     return (entry.over_runs(keys[0])[0] if keys else 0.0, len(entry.runs))
@@ -104,7 +105,7 @@ def _on_validation(entry: Entry) -> tuple[float, int]:
 def blocks(runs: Sequence[Finished]) -> list[Block]:
     """Parts the runs into blocks. A teacher is in every block whose students learnt from it."""
     surroundings: dict[tuple[Any, ...], list[Finished]] = defaultdict(list)
-    for run, data in zip(runs, _data_keys(runs), strict=True):
+    for run, data in zip(runs, data_keys(runs), strict=True):
         surroundings[(run.labels["dataset"], run.labels["protocol"], data, run.evaluation)].append(
             run
         )
@@ -128,7 +129,7 @@ def blocks(runs: Sequence[Finished]) -> list[Block]:
     return found
 
 
-def _data_keys(runs: Sequence[Finished]) -> list[str]:
+def data_keys(runs: Sequence[Finished]) -> list[str]:
     """A key of each run's data.
 
     Splits that differ by their seed alone may be averaged; if one seed has two splits, something
@@ -154,7 +155,7 @@ def _entries(runs: Iterable[Finished]) -> list[Entry]:
         kin[name].append(members)
     entries = []
     for name, several in kin.items():
-        names = _labels(name, [members[0] for members in several])
+        names = labels_apart(name, [members[0] for members in several])
         for label, members in zip(names, several, strict=True):
             role = "teacher" if members[0].labels["role"] == "teacher" else "student"
             entries.append(Entry(label, role, members))
@@ -163,7 +164,7 @@ def _entries(runs: Iterable[Finished]) -> list[Entry]:
     )
 
 
-def _labels(name: str, several: Sequence[Finished]) -> list[str]:
+def labels_apart(name: str, several: Sequence[Finished]) -> list[str]:
     """The name, and behind it the settings in which these runs differ."""
     settings = [_told_apart(run) for run in several]
     keys = sorted({key for one in settings for key in one}, key=_rank)
@@ -171,7 +172,9 @@ def _labels(name: str, several: Sequence[Finished]) -> list[str]:
         key for key in keys if len({_comparable(one.get(key, _ABSENT)) for one in settings}) > 1
     ]
     return [
-        " ".join([name, *(f"{_short(key)}={_text(one[key])}" for key in differ if key in one)])
+        " ".join(
+            [name, *(f"{short_name(key)}={setting_text(one[key])}" for key in differ if key in one)]
+        )
         for one in settings
     ]
 
@@ -191,7 +194,7 @@ def _rank(key: str) -> tuple[int, str]:
     return (first.index(key) if key in first else len(first), key)
 
 
-def _short(key: str) -> str:
+def short_name(key: str) -> str:
     """`fit.lr` is `lr`, `method.n_groups` is `K`, `teacher_fit.lr` is `teacher_lr`."""
     if key in _SHORT:
         return _SHORT[key]
@@ -199,7 +202,8 @@ def _short(key: str) -> str:
     return f"teacher_{tail}" if head.startswith("teacher") else tail
 
 
-def _text(value: object) -> str:
+def setting_text(value: object) -> str:
+    """A setting as a label has it."""
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "null"}[value]
     return format(value, "g") if isinstance(value, float) else str(value)

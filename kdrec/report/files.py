@@ -34,7 +34,7 @@ _LATEX = str.maketrans(
 CSV_HEADER = (
     "block", "dataset", "protocol", "student", "dim", "evaluation", "table", "row", "role",
     "n_runs", "column", "target", "scope", "group", "form", "metric", "kind", "value", "spread",
-    "low", "high", "p_adjusted", "best", "significant",
+    "low", "high", "p_adjusted", "best", "significant", "words",
 )  # fmt: skip
 
 
@@ -110,13 +110,33 @@ def latex(tables: Sequence[Table], title: str, facts: str, legend: str) -> str:
     return "\n".join(parts)
 
 
+def markdown_figure(name: str, caption: str) -> str:
+    """A figure that lies beside the file."""
+    text = _markdown_escape(caption or name)
+    return f"\n![{text}]({name}.png)\n\n{text}\n"
+
+
+def latex_figure(name: str, caption: str) -> str:
+    """A `figure` environment; needs the package graphicx."""
+    return "\n".join(
+        [
+            r"\begin{figure}",
+            r"\centering",
+            rf"\includegraphics[width=\linewidth]{{{name}.png}}",
+            rf"\caption{{{latex_escape(caption or name)}}}",
+            r"\end{figure}",
+            "",
+        ]
+    )
+
+
 def csv_rows(tables: Sequence[Table], block: Sequence[object]) -> list[list[object]]:
     """A line a number, in full precision; an empty field where there is none."""
     return [
         [
             *block, table.name, row.label, row.role, row.n_runs, column, *key, cell.kind,
             *(_exact(one) for one in (cell.value, cell.spread, cell.low, cell.high, cell.p)),
-            int(cell.best), {"↑": "better", "↓": "worse"}.get(cell.mark, ""),
+            int(cell.best), {"↑": "better", "↓": "worse"}.get(cell.mark, ""), cell.words,
         ]
         for table in tables
         for row in table.rows
@@ -157,6 +177,7 @@ def table_json(table: Table) -> dict[str, Any]:
                         "p_adjusted": _finite(cell.p),
                         "best": cell.best,
                         "mark": cell.mark,
+                        "words": cell.words,
                     }
                     for cell in row.cells
                 ],

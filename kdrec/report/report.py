@@ -17,6 +17,7 @@ from kdrec.report import files
 from kdrec.report.cells import Table
 from kdrec.report.collect import Collected, Finished, collect
 from kdrec.report.compare import PerUser
+from kdrec.report.drawings import Figure
 from kdrec.report.entries import Block, blocks
 from kdrec.report.render import say, show_table
 from kdrec.report.tables import Builder
@@ -57,6 +58,7 @@ class Report:
         problems: What could not be used, a sentence each.
         cutoff: Length of the lists.
         folder: Where `write` writes by default.
+        figures: What is drawn beside the tables.
     """
 
     sections: Sequence[Section]
@@ -64,6 +66,7 @@ class Report:
     problems: Sequence[str]
     cutoff: int
     folder: Path
+    figures: Sequence[Figure] = ()
 
     def show(self, out: Console) -> None:
         """Prints all tables."""
@@ -79,7 +82,7 @@ class Report:
             say(f"Left out: {problem}", out, "yellow")
 
     def write(self, folder: Path | None = None) -> list[Path]:
-        """Writes `report.md`, `report.tex`, `tables.csv` and `runs.csv`, each atomically."""
+        """Writes `report.md`, `report.tex`, `tables.csv`, `runs.csv`, figures, each atomically."""
         folder = folder or self.folder
         parts = [(one.tables, one.title, one.facts, one.legend) for one in self.sections]
         rows = [line for one in self.sections for line in files.csv_rows(one.tables, one.head())]
@@ -87,9 +90,11 @@ class Report:
         if left_out:
             left_out = f"\n## Left out\n\n{left_out}"
         sections = "\n".join(files.markdown(*one) for one in parts)
+        pictures = "".join(files.markdown_figure(one.name, one.caption) for one in self.figures)
+        drawn = [files.latex_figure(one.name, one.caption) for one in self.figures]
         contents = {
-            "report.md": f"# kdrec report\n\n{sections}{left_out}",
-            "report.tex": "\n".join(files.latex(*one) for one in parts),
+            "report.md": f"# kdrec report\n\n{sections}{pictures}{left_out}",
+            "report.tex": "\n".join([*(files.latex(*one) for one in parts), *drawn]),
             "tables.csv": files.csv_text(files.CSV_HEADER, rows),
             "runs.csv": files.csv_text(
                 _RUN_HEADER, [[str(one[key]) for key in _RUN_HEADER] for one in self._runs()]
@@ -100,7 +105,7 @@ class Report:
             with atomic_path(folder / name) as path:
                 path.write_text(content, "utf-8")
             written.append(folder / name)
-        return written
+        return [*written, *(path for figure in self.figures for path in figure.write(folder))]
 
     def _runs(self) -> list[dict[str, Any]]:
         return [
@@ -216,14 +221,16 @@ def _section(builder: Builder) -> Section:
         f"student {student}" if block.student else "teachers"
     )
     runs = [run for entry in block.entries for run in entry.runs]
-    stats = runs[0].stats
-    sizes = [
-        f"{stats[name]:,} {name}" for name in ("users", "items", "interactions") if name in stats
-    ]
-    facts = [", ".join(sizes)] if sizes else []
+    facts = [sizes] if (sizes := data_sizes(runs[0])) else []
     counts = sorted({len(entry.runs) for entry in block.entries})
     facts.append(f"runs a row: {' to '.join(map(str, dict.fromkeys([counts[0], counts[-1]])))}")
     return Section(block, title, "; ".join(facts), builder.legend(), builder.tables())
+
+
+def data_sizes(run: Finished) -> str:
+    """`6,040 users, 3,706 items, ...` of a run's data set, as far as its manifest says."""
+    names = [name for name in ("users", "items", "interactions") if name in run.stats]
+    return ", ".join(f"{run.stats[name]:,} {name}" for name in names)
 
 
 def _distinct(sections: list[Section]) -> list[Section]:

@@ -1,0 +1,107 @@
+"""Whether a better teacher makes a better student: each teacher against its students' gain."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kdrec.report.cells import Cell, Row, Table
+from kdrec.report.chosen import Cohort, fill
+from kdrec.report.collect import Finished
+from kdrec.report.compare import Column
+from kdrec.report.entries import labels_apart
+from kdrec.report.paired import Mean, per_seed
+from kdrec.report.preset import Preset
+
+
+@dataclass(frozen=True, slots=True)
+class Taught:
+    """One teacher and what one method made of it.
+
+    Args:
+        teacher: The teacher's label.
+        method: Name of the row.
+        quality: The teacher's value of each column.
+        gain: For each column the student's gain over the student alone, over its seeds.
+        base: For each column the student alone.
+        n_runs: Students' runs.
+    """
+
+    teacher: str
+    method: str
+    quality: Sequence[float]
+    gain: Sequence[Mean]
+    base: Sequence[float]
+    n_runs: int
+
+
+def taught(cohort: Cohort, preset: Preset) -> list[Taught]:
+    """A line for each teacher (also each teacher's seed) and method, the best teachers last."""
+    teachers = {run.identity: run for run in cohort.candidates if run.labels["role"] == "teacher"}
+    students: dict[str, list[Finished]] = defaultdict(list)
+    for run in cohort.candidates:
+        identity = str(run.labels.get("teacher_identity") or "")
+        if run.labels["role"] == "student" and identity in teachers:
+            students[identity].append(run)
+    names = dict(zip(students, _names([teachers[identity] for identity in students]), strict=True))
+    base = cohort.row(preset.baseline).entry
+    found = []
+    for identity, members in students.items():
+        for row in cohort.rows:
+            if row.spec.name == preset.baseline or row.spec.is_teacher:
+                continue
+            entry = fill(row.spec, cohort.student, members, [], preset).entry
+            if entry is None:
+                continue
+            gains, alone = [], []
+            for column in preset.columns:
+                ours, theirs = per_seed(entry, column.key), per_seed(base, column.key)
+                shared = sorted(set(ours) & set(theirs))
+                gains.append(Mean.of([ours[seed] - theirs[seed] for seed in shared]))
+                alone.append(Mean.of([theirs[seed] for seed in shared]).value)
+            quality = [_value(teachers[identity], column) for column in preset.columns]
+            line = Taught(names[identity], row.spec.name, quality, gains, alone, len(entry.runs))
+            found.append(line)
+    return sorted(found, key=lambda one: (one.quality, one.teacher, one.method))
+
+
+def _value(run: Finished, column: Column) -> float:
+    return run.metrics.get(column.key, math.nan)
+
+
+def _names(teachers: Sequence[Finished]) -> list[str]:
+    """The teachers' models, with the settings and seeds in which they differ."""
+    by_model: dict[str, list[Finished]] = defaultdict(list)
+    for run in teachers:
+        by_model[str(run.labels["model"])].append(run)
+    named = {}
+    for model, several in by_model.items():
+        seeds = len({run.labels.get("seed") for run in several}) > 1
+        for label, run in zip(labels_apart(model, several), several, strict=True):
+            named[run.identity] = f"{label} seed={run.labels.get('seed')}" if seeds else label
+    return [named[run.identity] for run in teachers]
+
+
+def table(cohort: Cohort, preset: Preset) -> Table:
+    """A row a teacher and method: the teacher's quality, the student's relative gain."""
+    rows = []
+    for one in taught(cohort, preset):
+        cells = []
+        for quality, gain, base in zip(one.quality, one.gain, one.base, strict=True):
+            low, high = (end / base if base else math.nan for end in (gain.low, gain.high))
+            value = gain.value / base if base else math.nan
+            cells += [Cell(quality), Cell(value, "relative", low=low, high=high)]
+        rows.append(Row(f"{one.teacher}: {one.method}", "student", one.n_runs, cells))
+    columns = [
+        title
+        for column in preset.columns
+        for title in (f"teacher's {column.title}", f"gain in {column.title}")
+    ]
+    keys = [column.key for column in preset.columns for _ in range(2)]
+    absent = [row.spec.name for row in cohort.rows if row.entry is None]
+    notes = [f"Gain: against {preset.baseline}, with the 95 % t interval over its seeds."]
+    notes += [f"No runs of: {'; '.join(absent)}."] if absent else []
+    title = preset.caption or "The teacher's quality and the student's gain"
+    return Table(preset.name, title, columns, keys, rows, notes)
