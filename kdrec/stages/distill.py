@@ -11,6 +11,7 @@ from kdrec.artifacts import Run, lock
 from kdrec.errors import UsageError
 from kdrec.methods.base import Distiller
 from kdrec.stages.context import Context, Plain, flat, options, plain, target_name
+from kdrec.stages.debias import teacher_name, teacher_settings
 from kdrec.stages.models import (
     is_closed_form,
     labels,
@@ -86,7 +87,7 @@ def ensure_student(
     settings = flat("student", student) | flat("fit", student_fit(cfg))
     if distils:
         settings |= flat("method", plain(cfg.method.distiller))
-        settings |= flat("teacher", plain(cfg.teacher))
+        settings |= teacher_settings(cfg)
         settings |= flat("teacher_fit", plain(cfg.teacher_fit))
     title = f"student {name}, method {method}"
     with lock(context.lock_file(identity), title):
@@ -107,7 +108,7 @@ def ensure_student(
                     model=name,
                     dim=student.get("dim"),
                     method=method,
-                    teacher=target_name(plain(cfg.teacher)) if distils else "",
+                    teacher=teacher_name(cfg) if distils else "",
                     teacher_identity=teacher_identity(cfg, data) if distils else "",
                     seed=cfg.seed,
                     teacher_seed=cfg.teacher_seed if distils else None,

@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 from kdrec.errors import UsageError
 from kdrec.methods.base import NEEDS
 from kdrec.models.base import Backbone, Embedder
-from kdrec.stages.context import target_name
+from kdrec.stages.debias import teacher_config, teacher_name
 
 
 def check_needs(cfg: DictConfig) -> None:
@@ -17,18 +17,18 @@ def check_needs(cfg: DictConfig) -> None:
     Raises:
         UsageError: If the method cannot work with this teacher.
     """
-    needs, name = str(cfg.method.needs), target_name(cfg.teacher)
+    needs, name = str(cfg.method.needs), teacher_name(cfg)
     if needs not in NEEDS:
         raise UsageError(f"method.needs={needs} is unknown.", f"It is one of {', '.join(NEEDS)}.")
-    kind = get_class(cfg.teacher["_target_"])
+    kind = get_class(teacher_config(cfg)["_target_"])
     has = {
         "scores": True,
-        "vectors": issubclass(kind, Embedder),
+        "vectors": issubclass(kind, Embedder) and getattr(kind, "ranks_by_vectors", True),
         "trajectory": False,
         "training": issubclass(kind, Backbone),
     }
     if not has[needs]:
         raise UsageError(
-            f"method={cfg.method.name} needs {NEEDS[needs]}, and teacher={name} is none.",
+            f"method={cfg.method.name} needs {NEEDS[needs]}, and the teacher {name} is none.",
             "`kdrec list methods` says what each method needs; teacher=bprmf has vectors.",
         )

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from functools import partial
 
+import torch
+from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from kdrec.artifacts import Run, find_run, lock
 from kdrec.errors import KdrecError
 from kdrec.methods.base import Teacher
-from kdrec.models.base import Embedder, frozen
-from kdrec.stages.context import Context, flat, plain, repeated, target_name
+from kdrec.models.base import Backbone, Embedder, frozen
+from kdrec.stages.context import Context, flat, plain, repeated
+from kdrec.stages.debias import teacher_config, teacher_name, teacher_settings
 from kdrec.stages.models import (
     is_closed_form,
     labels,
@@ -27,14 +30,14 @@ from kdrec.stages.preprocess import Data, ensure_split
 def teacher_identity(cfg: DictConfig, data: Data) -> str:
     """What determines the teacher, as a digest."""
     return model_identity(
-        "teacher", data, plain(cfg.teacher), plain(cfg.teacher_fit), cfg.teacher_seed, None
+        "teacher", data, plain(teacher_config(cfg)), plain(cfg.teacher_fit), cfg.teacher_seed, None
     )
 
 
 def how_to_train(overrides: list[str]) -> str:
     """Which command makes the teacher of a `kdrec distill` command."""
-    again = ("dataset", "protocol", "teacher", "teacher_fit", "teacher_dim", "split_seed",
-             "evaluation", "metric", "data_dir", "output_dir")  # fmt: skip
+    again = ("dataset", "protocol", "teacher", "teacher_fit", "teacher_dim", "debias",
+             "split_seed", "evaluation", "metric", "data_dir", "output_dir")  # fmt: skip
     own = ("teacher_lr", "teacher_l2", "teacher_seed")
     words = repeated(overrides, (*again, *own))
     if words is None:
@@ -52,8 +55,8 @@ def ensure_teacher(
         KdrecError: If it is missing and `upstream=require`.
     """
     identity = teacher_identity(cfg, data)
-    model, fit = plain(cfg.teacher), plain(cfg.teacher_fit)
-    name = target_name(model)
+    model, fit = teacher_config(cfg), plain(cfg.teacher_fit)
+    name = teacher_name(cfg)
     with lock(context.lock_file(identity), f"the teacher {name}"):
         if context.require and not own and find_run(context.output_dir, identity) is None:
             raise KdrecError(
@@ -75,22 +78,22 @@ def ensure_teacher(
                     name=f"teacher {name}",
                     role="teacher",
                     model=name,
-                    dim=model.get("dim"),
+                    dim=cfg.teacher.get("dim"),
                     method="",
                     teacher=name,
                     teacher_identity=identity,
                     seed=cfg.teacher_seed,
                     teacher_seed=cfg.teacher_seed,
                 ),
-                "settings": flat("teacher", model)
-                | ({} if is_closed_form(model) else flat("teacher_fit", fit)),
+                "settings": teacher_settings(cfg)
+                | ({} if is_closed_form(plain(model)) else flat("teacher_fit", fit)),
                 "seeds": {"split": cfg.split_seed, "teacher": cfg.teacher_seed},
                 "parents": {"split": {"identity": data.identity, "folder": str(data.folder)}},
             },
-            model_cfg=cfg.teacher,
+            model_cfg=model,
             train=partial(
                 train_model,
-                cfg.teacher,
+                model,
                 cfg.teacher_fit,
                 cfg,
                 data.prepared.split,
@@ -110,8 +113,19 @@ def load_teacher(cfg: DictConfig, context: Context, data: Data, run: Run) -> Tea
             f"The weights of the teacher {run.folder} are gone.",
             f"{how_to_train(context.overrides)} force=true",
         )
-    scorer = frozen(load_model(trained, cfg.teacher, data, context.device))
-    return Teacher(scorer=scorer, embedder=scorer if isinstance(scorer, Embedder) else None)
+    config = teacher_config(cfg)
+    model = load_model(trained, config, data, context.device)
+    scorer = frozen(model)
+
+    def fresh(generator: torch.Generator) -> Backbone:
+        made: Backbone = instantiate(config)(train=data.prepared.split.train, generator=generator)
+        return made.to(context.device)
+
+    return Teacher(
+        scorer=scorer,
+        embedder=scorer if isinstance(scorer, Embedder) else None,
+        fresh=fresh if isinstance(model, Backbone) else None,
+    )
 
 
 def run(cfg: DictConfig) -> float | None:
