@@ -129,3 +129,13 @@ def test_pd_has_vectors_and_pda_has_none() -> None:
 def test_what_there_is_to_debias_with_is_listed() -> None:
     names = [row["name"] for row in json.loads(kd("list", "debias", "--json").stdout)]
     assert names == ["none", "pd", "pda"]
+
+
+def test_a_method_that_trains_its_teacher_makes_one_of_the_same_kind() -> None:
+    for words in (["teacher=lightgcn"], ["debias=pd"]):
+        kd("distill", *DISTILL, "method=bd", "fit.epochs=5", *words)
+    assert {run.manifest["labels"]["teacher"] for run in runs(method="bd")} == {
+        "lightgcn", "bprmf+pd",
+    }  # fmt: skip
+    refused = kd("distill", *DATA, *STUDENT, "method=bd", "teacher=ease", status=2)
+    assert "learnt by gradient descent" in refused.stderr
