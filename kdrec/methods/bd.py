@@ -55,12 +55,13 @@ class BD(Distiller):
     The teacher's data loss, its L2 penalty included, and its distillation join this method's loss,
     so that the trainer multiplies them by `weight` too. That changes nothing: the teacher shares
     no parameter with the student, and Adam's steps do not depend on a positive factor of a
-    parameter's loss. With `weight=0` neither learns from the other, and the teacher learns
-    nothing. Its learning rate and batches are the student's.
+    parameter's loss, as long as its gradients are far above Adam's epsilon: a weight below 1e-3
+    slows the teacher down. With `weight=0` the teacher learns nothing. Its learning rate and
+    batches are the student's.
 
     The teacher that was trained beforehand is not used: it is in the tables to be compared with,
-    and says what model the method's own is. Where no item
-    of a user has a positive weight, as if all ranks agree, nothing is distilled.
+    and says what model the method's own is. Where no item of a user has a positive weight, as if
+    all ranks agree, nothing is distilled.
 
     Decisions and departures: the paper's losses are sums over the pairs of a batch, the data loss
     included; here all are means, which leaves their ratio. The published notebook counts ranks

@@ -50,10 +50,9 @@ class PD(Backbone):
 
     In the paper m is local to a stage of time. Here there is one stage, the whole training set,
     since most data sets come without times: its PDG, as the published code computes it. The
-    published loss is `-log(sigmoid(p_ui - p_uj) + 1e-10)`. With min-max scaling alone the items of
-    the lowest count have m = 0: nothing is learnt of them, and they keep the scores they started
-    with, above all that training pushes below. So m is at least `floor`; the published code has
-    that in a comment, and 0 leaves it out.
+    published loss is `-log(sigmoid(p_ui - p_uj) + 1e-10)`. By min-max scaling the items of the
+    lowest count have m = 0, so that nothing is learnt of them from data: with rare items this may
+    be many. A `floor` above 0 mends it; the published code has 1e-9, in a comment.
 
     The variant within UnKD's code is `link="relu"`, `popularity="ratio"` and `soft_label="raw"`.
     Its default, gamma = 1, makes all `m^gamma` tiny, so that hardly anything is learnt.
