@@ -250,7 +250,7 @@ def test_list_names_what_there_is_with_a_line_each(world):
     rows = json.loads(kd("list", "--json").stdout)
     assert {"name": "gcn", "summary": "Graph"} in rows["models"]
     assert list(rows) == [
-        "datasets", "models", "methods", "metrics", "protocols", "experiments"
+        "datasets", "models", "debias", "methods", "metrics", "protocols", "experiments"
     ]  # fmt: skip
     wrong = kd("list", "model")
     assert wrong.exit_code == 2

@@ -9,6 +9,7 @@ from pathlib import Path
 KINDS = {
     "datasets": "dataset",
     "models": "model",
+    "debias": "debias",
     "methods": "method",
     "metrics": "metric",
     "protocols": "protocol",

@@ -50,6 +50,7 @@ _MACHINE = {"device=cuda": "where to compute", "force=true": "run it although it
 _TEACHER = {
     "teacher=NAME": "the teacher's model (kdrec list models); teacher=[a,b]: an ensemble",
     "teacher_dim=N": "its embedding size",
+    "debias=NAME": "how it is debiased (kdrec list debias); none: not at all",
     "teacher_lr=X": "its learning rate; teacher_l2=X; teacher_seed=N; teacher_fit.epochs=N",
 }
 _STUDENT = {
@@ -124,6 +125,7 @@ PAGES = {
         {
             "teacher=NAME": "its model (kdrec list models); teacher=[a,b]: an ensemble",
             "teacher_dim=N": "its embedding size",
+            "debias=NAME": "how it is debiased (kdrec list debias); none: not at all",
             "lr=X": "its learning rate; l2=X: weight decay; seed=N: seed of its training",
             "teacher_fit.epochs=N": "at most so many epochs (also batch_size, patience)",
             "metric=[recall,ndcg]": "what to evaluate (kdrec list metrics)",
@@ -135,6 +137,7 @@ PAGES = {
             "kdrec train teacher=lightgcn": "LightGCN on the built-in data set",
             "kdrec train dataset=citeulike teacher=bprmf lr=0.01": "BPR-MF, CiteULike",
             "kdrec train -m teacher=bprmf,lightgcn seed=0,1": "four teachers",
+            "kdrec train teacher=bprmf debias=pd debias.gamma=0.05": "debiased by PD",
         },
         "OUTPUT_DIR/runs/<date>/<time>_train_<id>/ (a sweep: OUTPUT_DIR/sweeps/).",
     ),

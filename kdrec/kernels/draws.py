@@ -108,3 +108,31 @@ def draw_distinct(
         first, places = times.masked_fill_(left <= 0, torch.inf).topk(n, dim=1, largest=False)
         drawn[start : start + rows] = places.masked_fill_(first == torch.inf, -1)
     return drawn
+
+
+def draw_columns(weights: Tensor, rows: Tensor, generator: torch.Generator) -> Tensor:
+    """Columns drawn by their weight in a row, by the inverse of the law.
+
+    Args:
+        weights: Not below 0. Shape [n, m].
+        rows: Which row each draw is from. Any shape, int64.
+        generator: On the device of the weights.
+
+    Returns:
+        The columns, of the shape of the rows, int64; -1 where the row has no positive weight.
+    """
+    number = uniform(rows.shape, generator)
+    mass = weights.to(number.dtype).cumsum(dim=1)
+    total = mass[:, -1:]
+    # The rows' laws one after another, ascending: a row's is from its number to the next. A column
+    # without weight ends where it starts and is never the first to exceed a number. The last
+    # digits of a number are cut off, so that no sum is rounded up to the next row.
+    law = (mass / total.clamp(min=torch.finfo(mass.dtype).tiny)).add_(_counted(mass)).view(-1)
+    keep = 1 - len(weights) * 2 * torch.finfo(mass.dtype).eps
+    found = torch.searchsorted(law, number.mul_(keep).add_(rows), right=True)
+    found = found.sub_(rows * weights.shape[1])
+    return found.masked_fill_(total.view(-1).take(rows) <= 0, -1)
+
+
+def _counted(table: Tensor) -> Tensor:
+    return torch.arange(len(table), device=table.device).unsqueeze(1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -53,7 +53,7 @@ class Scorer(Protocol):
 
 @runtime_checkable
 class Embedder(Protocol):
-    """Shows the vectors whose dot product is the score."""
+    """Shows the vectors whose dot product is the score, or ranks a user's items as it does."""
 
     def embed(self) -> Vectors:
         """User vectors [n_users, dim] and item vectors [n_items, dim]."""
@@ -67,6 +67,9 @@ class Backbone(nn.Module, ABC):
     convolution is computed once a step.
     """
 
+    #: Whether the dot products of its vectors rank a user's items as its scores do.
+    ranks_by_vectors: ClassVar[bool] = True
+
     @abstractmethod
     def embed(self) -> Vectors:
         """User and item vectors, with gradient; they hold until the next call."""
@@ -75,10 +78,26 @@ class Backbone(nn.Module, ABC):
     def loss(self, batch: Batch, vectors: Vectors, l2: float) -> Tensor:
         """The data loss of one batch, its L2 penalty weighted by `l2` included; a scalar."""
 
+    @abstractmethod
+    def penalty(self, batch: Batch, l2: float) -> Tensor:
+        """The part of `loss` that is the L2 penalty, a scalar.
+
+        `l2 / (2 B)` times the squared norms of the parameters' rows of the batch, repeats counted.
+        """
+
     def scores(self, users: Tensor) -> Tensor:
         """[B] user indices to [B, n_items] scores."""
         vectors = self.embed()
         return vectors.users[users] @ vectors.items.T
+
+    def freeze(self) -> Scorer:
+        """A scorer of the model as it stands; it shows its vectors if these rank as it does."""
+        return EmbeddingScorer(self.copied())
+
+    @torch.no_grad()
+    def copied(self) -> Vectors:
+        """The vectors as they stand, computed once and kept."""
+        return Vectors(*(part.detach().clone() for part in self.embed()))
 
 
 class ClosedForm(nn.Module, ABC):
@@ -113,7 +132,7 @@ class EmbeddingScorer(nn.Module):
 def frozen(model: nn.Module) -> Scorer:
     """The model as it stands, for scoring: a backbone's vectors are computed once."""
     if isinstance(model, Backbone):
-        return EmbeddingScorer(Vectors(*(part.detach().clone() for part in model.embed())))
+        return model.freeze()
     if isinstance(model, Scorer):
         return model
     raise KdrecError(

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from kdrec.data.interactions import Interactions
-from kdrec.kernels.bpr import BPRLoss
+from kdrec.kernels.bpr import BPRLoss, squared_norm
 from kdrec.models.base import Backbone, Batch, Vectors
 from kdrec.ranges import Count, check_ranges
 
@@ -38,3 +38,9 @@ class BPRMF(Backbone):
     def loss(self, batch: Batch, vectors: Vectors, l2: float) -> Tensor:
         """BPR with the penalty on the rows of the batch."""
         return self.bpr(*vectors, batch.users, batch.pairs(), l2)
+
+    def penalty(self, batch: Batch, l2: float) -> Tensor:
+        """The penalty alone, on the rows of the two tables; `loss` has it from its kernel."""
+        norms = squared_norm(self.user_table, batch.users)
+        norms = norms + squared_norm(self.item_table, batch.pairs())
+        return norms * (0.5 * l2 / len(batch.users))

@@ -72,7 +72,10 @@ class LightGCN(Backbone):
 
     def loss(self, batch: Batch, vectors: Vectors, l2: float) -> Tensor:
         """BPR on the propagated vectors, with the penalty on the rows of layer zero."""
-        pairs = batch.pairs()
-        rows = torch.cat([batch.users, pairs + self.n_users])
-        penalty = squared_norm(self.table, rows) * (0.5 * l2 / len(batch.users))
-        return self.bpr(*vectors, batch.users, pairs, 0.0) + penalty
+        data = self.bpr(*vectors, batch.users, batch.pairs(), 0.0)
+        return data + self.penalty(batch, l2)
+
+    def penalty(self, batch: Batch, l2: float) -> Tensor:
+        """On the rows of layer zero."""
+        rows = torch.cat([batch.users, batch.pairs() + self.n_users])
+        return squared_norm(self.table, rows) * (0.5 * l2 / len(batch.users))

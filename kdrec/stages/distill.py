@@ -11,6 +11,7 @@ from kdrec.artifacts import Run, lock
 from kdrec.errors import UsageError
 from kdrec.methods.base import Distiller
 from kdrec.stages.context import Context, Plain, flat, options, plain, target_name
+from kdrec.stages.debias import teacher_settings
 from kdrec.stages.members import teacher_name
 from kdrec.stages.models import (
     fit_options,
@@ -99,7 +100,7 @@ def ensure_student(
     settings = flat("student", student) | flat("fit", student_fit(cfg))
     if distils:
         settings |= flat("method", plain(cfg.method.distiller))
-        settings |= flat("teacher", plain(cfg.teacher))
+        settings |= teacher_settings(cfg)
         settings |= flat("teacher_fit", fit_options(cfg.teacher_fit))
     title = f"student {name}, method {method}"
     with lock(context.lock_file(identity), title):

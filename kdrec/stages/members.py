@@ -8,6 +8,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from kdrec.models.base import ClosedForm
 from kdrec.models.ensemble import Ensemble
 from kdrec.stages.context import target_name
+from kdrec.stages.debias import debiased
 
 
 def is_ensemble(model: DictConfig) -> bool:
@@ -16,10 +17,10 @@ def is_ensemble(model: DictConfig) -> bool:
 
 
 def teacher_name(cfg: DictConfig) -> str:
-    """`bprmf`, or `lightgcn+bprmf` for an ensemble."""
+    """`bprmf`, `lightgcn+bprmf` for an ensemble, `bprmf+pd` for a debiased one."""
     if is_ensemble(cfg.teacher):
-        return "+".join(str(name) for name in cfg.teacher.members)
-    return target_name(cfg.teacher)
+        return "+".join(teacher_name(one) for one in member_configs(cfg).values())
+    return debiased(cfg, target_name(cfg.teacher))
 
 
 def member_configs(cfg: DictConfig) -> dict[str, DictConfig]:

@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 from kdrec.errors import UsageError
 from kdrec.methods.base import NEEDS
 from kdrec.models.base import Backbone, Embedder
+from kdrec.stages.debias import teacher_config
 from kdrec.stages.members import single_configs, teacher_name
 
 
@@ -20,12 +21,14 @@ def check_needs(cfg: DictConfig) -> None:
     needs, name = str(cfg.method.get("needs")), teacher_name(cfg)
     if needs not in NEEDS:
         raise UsageError(f"method.needs={needs} is unknown.", f"It is one of {', '.join(NEEDS)}.")
-    kind = get_class(cfg.teacher["_target_"])
-    members = {teacher_name(one): get_class(one.teacher["_target_"]) for one in single_configs(cfg)}
+    members = {
+        teacher_name(one): get_class(teacher_config(one)["_target_"]) for one in single_configs(cfg)
+    }
+    kind = members[name] if name in members else get_class(cfg.teacher["_target_"])
     computed = [member for member, each in members.items() if not issubclass(each, Backbone)]
     has = {
         "scores": True,
-        "vectors": issubclass(kind, Embedder),
+        "vectors": issubclass(kind, Embedder) and getattr(kind, "ranks_by_vectors", True),
         "trajectory": not computed,
         "training": issubclass(kind, Backbone),
     }

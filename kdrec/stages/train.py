@@ -5,14 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
+import torch
+from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from kdrec.artifacts import Run, digest, find_run, lock
 from kdrec.errors import KdrecError
 from kdrec.methods.base import Teacher
-from kdrec.models.base import Embedder, frozen
+from kdrec.models.base import Backbone, Embedder, frozen
 from kdrec.models.ensemble import Ensemble
 from kdrec.stages.context import Context, Plain, flat, plain, repeated
+from kdrec.stages.debias import teacher_config, teacher_settings
 from kdrec.stages.members import (
     is_ensemble,
     is_learnt,
@@ -42,7 +45,12 @@ def teacher_identity(cfg: DictConfig, data: Data) -> str:
         how = str(cfg.teacher.ensemble)
         return digest({"kind": "ensemble", "version": VERSION, "members": members, "ensemble": how})
     return model_identity(
-        "teacher", data, plain(cfg.teacher), fit_options(cfg.teacher_fit), cfg.teacher_seed, None
+        "teacher",
+        data,
+        plain(teacher_config(cfg)),
+        fit_options(cfg.teacher_fit),
+        cfg.teacher_seed,
+        None,
     )
 
 
@@ -58,7 +66,7 @@ def how_to_train(cfg: DictConfig, overrides: list[str]) -> str:
     The checkpoints of its training may have been asked for by the method.
     """
     again = ("dataset", "protocol", "teacher", "teacher_fit", "teacher_dim", "ensemble",
-             "split_seed", "evaluation", "metric", "data_dir", "output_dir")  # fmt: skip
+             "debias", "split_seed", "evaluation", "metric", "data_dir", "output_dir")  # fmt: skip
     own = ("teacher_lr", "teacher_l2", "teacher_seed")
     words = repeated(overrides, (*again, *own))
     if words is None:
@@ -72,7 +80,7 @@ def how_to_train(cfg: DictConfig, overrides: list[str]) -> str:
 
 def describe_teacher(cfg: DictConfig, data: Data, identity: str) -> Plain:
     """What the manifest says of a teacher."""
-    model, name = plain(cfg.teacher), teacher_name(cfg)
+    name = teacher_name(cfg)
     fit = flat("teacher_fit", fit_options(cfg.teacher_fit)) if is_learnt(cfg) else {}
     return {
         "labels": labels(
@@ -81,14 +89,14 @@ def describe_teacher(cfg: DictConfig, data: Data, identity: str) -> Plain:
             name=f"teacher {name}",
             role="teacher",
             model=name,
-            dim=model.get("dim"),
+            dim=cfg.teacher.get("dim"),
             method="",
             teacher=name,
             teacher_identity=identity,
             seed=cfg.teacher_seed,
             teacher_seed=cfg.teacher_seed,
         ),
-        "settings": flat("teacher", model) | fit,
+        "settings": teacher_settings(cfg) | fit,
         "seeds": {"split": cfg.split_seed, "teacher": cfg.teacher_seed},
         "parents": {"split": {"identity": data.identity, "folder": str(data.folder)}},
     }
@@ -119,6 +127,7 @@ def ensure_teacher(
             return _obtain_ensemble(
                 cfg, context, data, identity=identity, describe=describe, own=own, redo=redo
             )
+        model = teacher_config(cfg)
         return obtain(
             context,
             cfg,
@@ -128,10 +137,10 @@ def ensure_teacher(
             own=own,
             redo=redo,
             describe=describe,
-            model_cfg=cfg.teacher,
+            model_cfg=model,
             train=partial(
                 train_model,
-                cfg.teacher,
+                model,
                 cfg.teacher_fit,
                 cfg,
                 data.prepared.split,
@@ -201,11 +210,19 @@ def load_teacher(cfg: DictConfig, context: Context, data: Data, run: Run) -> Tea
             f"The weights of the teacher {run.folder} are gone.",
             f"{how_to_train(cfg, context.overrides)} force=true",
         )
-    scorer = frozen(load_model(trained, cfg.teacher, data, context.device))
+    config = teacher_config(cfg)
+    model = load_model(trained, config, data, context.device)
+    scorer = frozen(model)
+
+    def fresh(generator: torch.Generator) -> Backbone:
+        made: Backbone = instantiate(config)(train=data.prepared.split.train, generator=generator)
+        return made.to(context.device)
+
     return Teacher(
         scorer=scorer,
         embedder=scorer if isinstance(scorer, Embedder) else None,
-        trajectory=load_trajectory(trained, cfg.teacher, data, context.device, scorer),
+        trajectory=load_trajectory(trained, config, data, context.device, scorer),
+        fresh=fresh if isinstance(model, Backbone) else None,
     )
 
 
