@@ -11,7 +11,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from kdrec.artifacts import finished_runs
 from kdrec.errors import UsageError
-from kdrec.stages.debias import teacher_config, teacher_name, teacher_settings
+from kdrec.stages.debias import teacher_config, teacher_settings
+from kdrec.stages.members import teacher_name
 from kdrec.stages.needs import check_needs
 from kdrec.stages.train import how_to_train
 from tests.conftest import ROOT
