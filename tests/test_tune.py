@@ -15,6 +15,8 @@ from typer.testing import CliRunner, Result
 from kdrec.artifacts import Run, finished_runs
 from kdrec.cli.app import app
 from kdrec.errors import KdrecError
+from kdrec.tuning.search import Search
+from kdrec.tuning.space import Choice
 from tests import clitoys
 
 DATA = [
@@ -161,6 +163,22 @@ def test_an_interrupted_search_goes_on_with_the_trial_that_was_under_way(monkeyp
     monkeypatch.setattr(module, "ensure_student", interrupted)
     kd("tune", *TUNE, "method=none", "force=true", status=130)
     assert tune("method=none") == whole
+
+
+def test_what_another_process_makes_is_said():
+    found = tune("method=none", "tune.trials=1")
+    space = {"lr": Choice((0.01, 0.001, 0.0001)), "l2": Choice((0.1, 0.01, 0.001, 0.0001))}
+    other = Search(Path(found["folder"]), space, first={}, seed=0, anew=False)
+    with other.begin(2) as trial:
+        assert trial is not None
+        shown = kd("tune", *TUNE, "method=none", "tune.trials=2").stdout
+        assert "Another process makes 1 more" in shown
+        assert "running" in shown
+        assert len(runs()) == 1
+        other.finish(trial, 0.9)
+    shown = kd("tune", *TUNE, "method=none", "tune.trials=2").stdout
+    assert "Another process" not in shown
+    assert "1   0.9000" in shown
 
 
 @pytest.mark.slow

@@ -14,15 +14,24 @@ from omegaconf import DictConfig, OmegaConf
 from kdrec.artifacts import atomic_path
 from kdrec.stages.context import Plain
 
-TEACHER_GROUPS = ("dataset", "protocol", "teacher", "teacher_fit")
-GROUPS = (*TEACHER_GROUPS, "student", "method", "fit")
-_OF_TEACHER = ("dataset", "protocol", "split_seed", "evaluation", "metric")
+_OF_STUDENT = ("student", "student_dim", "method", "fit", "seed", "lr", "l2")
+_NO_GROUPS = ("hydra", "role", "experiment", "tuned")
 _NOT_OF_RESULT = ("hydra", "output_dir", "data_dir", "device", "threads", "force", "upstream")
 
 
 def chosen(group: str) -> str:
     """What this command chose of a group."""
     return str(HydraConfig.get().runtime.choices[group])
+
+
+def choices() -> dict[str, str]:
+    """What this command chose of every group that `kdrec distill` has, too."""
+    found = HydraConfig.get().runtime.choices
+    return {
+        str(group): str(choice)
+        for group, choice in found.items()
+        if choice not in (None, "null") and str(group).partition("/")[0] not in _NO_GROUPS
+    }
 
 
 def write_experiment(
@@ -41,19 +50,18 @@ def write_experiment(
         for_teacher: Leave out what is the student's.
     """
     loader = GlobalHydra.instance().config_loader()
-    picked: Plain = {group: chosen(group) for group in (TEACHER_GROUPS if for_teacher else GROUPS)}
+    left_out = {*_NOT_OF_RESULT, *(_OF_STUDENT if for_teacher else ())}
+    picked: Plain = dict(choices())
     metrics = [str(name) for name in cfg.metric]  # Hydra does not tell: several may be chosen
     if set(metrics) <= set(loader.get_group_options("metric")):
         picked["metric"] = metrics
     lines = [f"{group}={_word(choice)}" for group, choice in picked.items()]
     base = _raw(loader.load_configuration("distill", lines, RunMode.RUN))
-    body = {
-        key: value
-        for key, value in difference(_raw(cfg), base).items()
-        if key not in _NOT_OF_RESULT
-        and (not for_teacher or key in _OF_TEACHER or key.startswith("teacher"))
-    }
-    defaults = [{f"override /{group}": choice} for group, choice in picked.items()]
+    differs = difference(_raw(cfg), base)
+    body = {key: value for key, value in differs.items() if key not in left_out}
+    defaults = [
+        {f"override /{group}": choice} for group, choice in picked.items() if group not in left_out
+    ]
     content = OmegaConf.create({"defaults": defaults})
     for key in settings:
         OmegaConf.update(content, key, OmegaConf.select(cfg, key))

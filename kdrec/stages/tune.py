@@ -131,6 +131,9 @@ def show(
     title = f"{role.name}: {len(rows)} trials"
     title += f" of {n_points} points" if n_points is not None else ""
     show_trials(rows, f"{title}, by validation {role.metric}", role.metric, console())
+    running = sum(trial.state == "running" for trial in trials)
+    if running:
+        say(f"Another process makes {running} more: the best may change, run this again then.")
     say(f"Kept in {folder}")
     say(f"To run the best: {command}")
 

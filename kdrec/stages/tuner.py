@@ -81,29 +81,28 @@ class Tuner:
         """Makes trials until there are so many in all, or no point is left."""
         metric = self.role.metric
         with task(f"tune {self.role.name}", total=n_trials, unit="trial") as progress:
-            there = self.search.trials()[:n_trials]
-            progress.advance(sum(trial.state != "running" for trial in there))
+            ended = 0
             while True:
+                there = self.search.trials()[:n_trials]
+                now = sum(one.state != "running" for one in there)  # others may make some, too
+                best = best_of(there)
+                fields = {} if best is None else {f"best {metric}": best.value or 0.0}
+                progress.advance(now - ended, **fields)
+                ended = now
                 with self.search.begin(n_trials) as trial:
                     if trial is None:
                         return
-                    settings = " ".join(typed(trial.settings))
-                    log.info("Trial %d of %d: %s", trial.number + 1, n_trials, settings)
-                    self.attempt(trial)
-                best = best_of(self.search.trials()[:n_trials])
-                if best is None:
-                    progress.advance()
-                    continue
-                progress.advance(1, **{f"best {metric}": best.value or 0.0})
-                log.info(
-                    "Best so far of %d: %s %.4f in trial %d, %s", trial.number + 1, metric,
-                    best.value, best.number + 1, " ".join(typed(best.settings)),
-                )  # fmt: skip
+                    log.info("Trial %d of %d%s: %s", trial.number + 1, n_trials,
+                             "" if best is None else f" (best so far: {best.value:.4f})",
+                             " ".join(typed(trial.settings)))  # fmt: skip
+                    value = self.attempt(trial)
+                if value is not None:
+                    log.info("Trial %d: %s %.4f", trial.number + 1, metric, value)
 
-    def attempt(self, trial: Trial) -> None:
-        """Makes one trial, and keeps how it ended.
+    def attempt(self, trial: Trial) -> float | None:
+        """Makes one trial, keeps how it ended, and returns its value.
 
-        What goes wrong with its settings is kept as a failure.
+        What goes wrong with its settings is kept as a failure: None.
 
         Raises:
             UsageError: If no trial has gone well before: the configuration is wrong for all.
@@ -126,7 +125,7 @@ class Tuner:
             reason = next(iter(reason.splitlines()), type(error).__name__)
             self.search.fail(trial, reason)
             log.warning("Trial %d failed: %s", trial.number + 1, reason)
-            return
+            return None
         training = run.manifest["training"]
         self.search.finish(
             trial,
@@ -135,6 +134,7 @@ class Tuner:
             seconds=training.get("seconds"),
             folder=str(run.folder),
         )
+        return value
 
     def _make_shared(self) -> None:
         """The teacher: what is wrong with it is wrong with every trial."""
