@@ -14,7 +14,6 @@ from kdrec.errors import UsageError
 from kdrec.stages.debias import teacher_config, teacher_settings
 from kdrec.stages.members import teacher_name
 from kdrec.stages.needs import check_needs
-from kdrec.stages.train import how_to_train
 from tests.conftest import ROOT
 from tests.test_pipeline import (  # noqa: F401  (two of them are fixtures)
     DATA,
@@ -95,7 +94,6 @@ def test_the_command_for_a_missing_teacher_repeats_debias() -> None:
     assert "debias=pd debias.gamma=0.1" in command
     kd("train", *command.split("kdrec train ")[1].split())
     kd("distill", *words)
-    assert how_to_train(["debias=pd", "lr=0.1"]) == "Run: kdrec train debias=pd"
 
 
 @pytest.mark.parametrize("teacher", ["ease", "itempop"])
