@@ -15,7 +15,8 @@ from torch.nn import functional
 from kdrec.data.interactions import Interactions
 from kdrec.errors import UsageError
 from kdrec.kernels.dots import dots
-from kdrec.kernels.draws import draw_distinct, draw_ranks
+from kdrec.kernels.draws import draw_ranks
+from kdrec.kernels.without_replacement import draw_distinct
 from kdrec.methods.base import Distiller, Teacher
 from kdrec.methods.soft_labels import GroupPools, rank_all, score_moments, scores_at
 from kdrec.methods.visits import users_of_step
@@ -170,6 +171,7 @@ class CD(Distiller):
             batch_size=self.batch_size,
             generator=torch_stream(self.seed, "ties"),
             device=self.device,
+            quiet=self.guide == "student",
         )
         scores = scores_at(
             self.scorer,
@@ -185,16 +187,18 @@ class CD(Distiller):
 
     def _draw(self, pools: GroupPools, generator: torch.Generator) -> None:
         """Draws each user's items, and looks up their logits."""
-        sizes = pools.sizes[:, 0]
-        n = min(self.n_items, pools.items.shape[2])
+        sizes, width = pools.sizes[:, 0], pools.items.shape[2]
         if self.distinct:
-            ranks = draw_distinct(sizes, n, self.temperature, generator, better_of=self.better_of)
+            ranks = draw_distinct(
+                sizes, self.n_items, self.temperature, generator,
+                width=width, better_of=self.better_of,
+            )  # fmt: skip
         else:
             wide = sizes.clamp(min=1).unsqueeze(1).expand(-1, self.n_items)
             rounds = [draw_ranks(wide, self.temperature, generator) for _ in range(self.better_of)]
-            ranks = torch.stack(rounds).amin(0).masked_fill_(sizes.unsqueeze(1) == 0, -1)
-        real = ranks >= 0
-        ranks = ranks.clamp_(min=0)
+            ranks = torch.stack(rounds).amin(0)
+        real = ranks < sizes.unsqueeze(1)
+        ranks = ranks.clamp_(max=width - 1)
         self.items = pools.at(torch.zeros_like(ranks[0]), ranks)
         self.logits = self.pool_logits.gather(1, ranks)
         self.share = real.float()
