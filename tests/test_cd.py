@@ -193,10 +193,10 @@ def test_items_can_be_drawn_once(guide: str) -> None:
     train = random_interactions()
     method = make(train, guide=guide, draw="once")
     begin(method, train, 1, student=1)
-    first, order = method.items, method.order
+    first, order = method.items, method.users.order
     begin(method, train, 2, student=2)
     assert torch.equal(first, method.items)
-    assert not torch.equal(order, method.order)
+    assert not torch.equal(order, method.users.order)
 
 
 def test_standardised_scores_have_mean_0_and_deviation_1_over_the_unseen_items() -> None:

@@ -18,7 +18,8 @@ from tests.worlds import random_interactions
 CPU = torch.device("cpu")
 OPTIONS = {
     "n_items": 4, "pool": 20, "temperature": 5.0, "floor": 0.0, "ranked": "catalogue",
-    "rank_every": 1, "item_weight": 0.0, "seed": 0, "batch_size": 7, "device": CPU,
+    "rank_every": 1, "visits": "batch", "item_weight": 0.0, "seed": 0, "batch_size": 7,
+    "device": CPU,
 }  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from kdrec.kernels.draws import draw_ranks
 from kdrec.kernels.without_replacement import draw_distinct
 from kdrec.methods.base import Distiller, Teacher
 from kdrec.methods.soft_labels import GroupPools, rank_all, score_moments, scores_at
-from kdrec.methods.visits import users_of_step
+from kdrec.methods.visits import Pass
 from kdrec.models.base import Backbone, Batch, Scorer, Vectors, frozen
 from kdrec.ranges import Count, Positive, Range, check_ranges
 from kdrec.seeding import torch_stream
@@ -129,8 +129,7 @@ class CD(Distiller):
         self.logits = torch.empty(0)
         #: Weight of each item in its user's loss. Shape [n_users, n].
         self.share = torch.empty(0)
-        #: The users in the order of this epoch. Shape [n_users].
-        self.order = torch.empty(0, dtype=torch.int64)
+        self.users = Pass(train.n_users)
 
     def begin_epoch(self, epoch: int, generator: torch.Generator, student: Backbone) -> None:
         """Ranks the items where that is due, draws each user's, and the order of the users."""
@@ -142,16 +141,14 @@ class CD(Distiller):
                     frozen(student) if self.guide == "student" else self.scorer
                 )
             self._draw(self.pools, generator)
-        self.order = torch.randperm(
-            self.train_pairs.n_users, generator=generator, device=self.device
-        )
+        self.users.begin_epoch(generator)
 
     def loss(self, batch: Batch, vectors: Vectors) -> Tensor:
         """The soft cross-entropy of the step's users, less the entropy."""
         if self.norm == "official":
             return self._loss_of(batch.users, vectors) / len(batch.users)
-        users = users_of_step(self.order, batch)
-        return self._loss_of(users, vectors) * (batch.n_steps / len(self.order))
+        users = self.users.of_step(batch)
+        return self._loss_of(users, vectors) * (batch.n_steps / self.users.n)
 
     def _loss_of(self, users: Tensor, vectors: Vectors) -> Tensor:
         """`CE(q, p) - H(q)`, weighted and summed over the users' items."""
