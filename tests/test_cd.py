@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 import torch
 
+from kdrec import progress
 from kdrec.data.interactions import Interactions
 from kdrec.errors import UsageError
-from kdrec.kernels.draws import draw_distinct
 from kdrec.methods.base import Teacher
 from kdrec.methods.cd import CD
 from kdrec.methods.soft_labels import score_moments, scores_at
 from kdrec.models.base import Batch, EmbeddingScorer, Vectors
 from kdrec.models.bprmf import BPRMF
 from kdrec.seeding import torch_stream
+from tests.test_without_replacement import law
 from tests.worlds import random_interactions
 
 CPU = torch.device("cpu")
@@ -140,31 +141,6 @@ def test_items_are_the_guides_first_ones_outside_training(guide: str, distinct: 
     assert (repeats == 0) == distinct
 
 
-def law(size: int, mu: float, better_of: int) -> list[float]:
-    """Chance of each rank, by going through all that can be drawn."""
-    one = [math.exp(-r / mu) for r in range(size)]
-    if better_of == 1:
-        return [weight / sum(one) for weight in one]
-    both = [sum(one[r] * one[s] * (2 if s > r else 1) for s in range(r, size)) for r in range(size)]
-    return [weight / sum(both) for weight in both]
-
-
-@pytest.mark.parametrize("better_of", [1, 2])
-@pytest.mark.parametrize(("size", "mu"), [(5, 2.0), (4, 1e5)])
-def test_distinct_ranks_are_drawn_without_replacement_by_their_law(
-    size: int, mu: float, better_of: int
-) -> None:
-    times = 40_000
-    sizes = torch.full((times,), size)
-    ranks = draw_distinct(sizes, 2, mu, torch_stream(0, "d"), better_of=better_of).sort(1).values
-    p = law(size, mu, better_of)
-    for r in range(size):
-        for s in range(r + 1, size):
-            expected = p[r] * p[s] / (1 - p[r]) + p[s] * p[r] / (1 - p[s])
-            found = float(((ranks[:, 0] == r) & (ranks[:, 1] == s)).double().mean())
-            assert abs(found - expected) < 5 * math.sqrt(expected * (1 - expected) / times)
-
-
 @pytest.mark.parametrize("better_of", [1, 2])
 def test_repeated_ranks_are_drawn_by_their_law(better_of: int) -> None:
     train = random_interactions(users=2, items=6, density=0.1)
@@ -178,14 +154,6 @@ def test_repeated_ranks_are_drawn_by_their_law(better_of: int) -> None:
     for rank, p in enumerate(law(len(order), 2.0, better_of)):
         found = float(counts[order[rank]]) / 20_000
         assert abs(found - p) < 5 * math.sqrt(p * (1 - p) / 20_000)
-
-
-def test_a_row_with_few_ranks_has_all_of_them() -> None:
-    sizes = torch.tensor([0, 1, 3, 9])
-    for better_of in (1, 2):
-        ranks = draw_distinct(sizes, 4, 0.01, torch_stream(0, "d"), better_of=better_of)
-        found = [set(row.tolist()) - {-1} for row in ranks]
-        assert found == [set(), {0}, {0, 1, 2}, {0, 1, 2, 3}]
 
 
 def test_users_with_few_items_or_none_left() -> None:
@@ -225,10 +193,10 @@ def test_items_can_be_drawn_once(guide: str) -> None:
     train = random_interactions()
     method = make(train, guide=guide, draw="once")
     begin(method, train, 1, student=1)
-    first, order = method.items, method.order
+    first, order = method.items, method.users.order
     begin(method, train, 2, student=2)
     assert torch.equal(first, method.items)
-    assert not torch.equal(order, method.order)
+    assert not torch.equal(order, method.users.order)
 
 
 def test_standardised_scores_have_mean_0_and_deviation_1_over_the_unseen_items() -> None:
@@ -289,3 +257,20 @@ def test_options_out_of_range_are_refused(options: dict[str, object]) -> None:
     (name,) = options
     with pytest.raises(UsageError, match=f"{name}="):
         make(random_interactions(), **options)
+
+
+@pytest.mark.parametrize("guide", ["student", "teacher"])
+def test_rankings_by_the_student_show_no_progress(
+    guide: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = []
+
+    class Display(progress.Lines):
+        def task(self, name: str, total: int | None, unit: str) -> progress.Task:
+            shown.append(name)
+            return super().task(name, total, unit)
+
+    monkeypatch.setattr(progress, "_display", Display())
+    train = random_interactions()
+    begin(make(train, guide=guide), train)
+    assert shown == {"student": [], "teacher": ["soft labels"]}[guide]

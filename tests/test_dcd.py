@@ -8,7 +8,6 @@ import torch
 
 from kdrec.data.interactions import Interactions
 from kdrec.errors import UsageError
-from kdrec.kernels.without_replacement import draw_places
 from kdrec.methods.base import Teacher
 from kdrec.methods.dcd import DCD
 from kdrec.models.base import Batch, EmbeddingScorer, Vectors
@@ -19,7 +18,8 @@ from tests.worlds import random_interactions
 CPU = torch.device("cpu")
 OPTIONS = {
     "n_items": 4, "pool": 20, "temperature": 5.0, "floor": 0.0, "ranked": "catalogue",
-    "rank_every": 1, "item_weight": 0.0, "seed": 0, "batch_size": 7, "device": CPU,
+    "rank_every": 1, "visits": "batch", "item_weight": 0.0, "seed": 0, "batch_size": 7,
+    "device": CPU,
 }  # fmt: skip
 
 
@@ -71,27 +71,6 @@ def naive_list_loss(ordered: list[float], others: list[float]) -> float:
         below = [*ordered[place:], *others]
         total += math.log(sum(math.exp(one) for one in below)) - score
     return total
-
-
-def test_places_are_drawn_by_weight_without_replacement() -> None:
-    weights = torch.tensor([1.0, 2.0, 0.0, 4.0, 1e-5])
-    n = 100_000
-    places = draw_places(weights.log().expand(n, 5), 2, torch_stream(0, "draw"))
-    assert places.shape == (n, 2)
-    p = (weights / weights.sum()).tolist()
-    counts = np.bincount(places[:, 0] * 5 + places[:, 1], minlength=25).reshape(5, 5) / n
-    for first in range(5):
-        for second in range(5):
-            exact = 0.0 if first == second else p[first] * p[second] / (1 - p[first])
-            bound = 4.5 * math.sqrt(exact * (1 - exact) / n) + 1e-9
-            assert abs(counts[first, second] - exact) <= bound
-
-
-def test_a_draw_ends_where_nothing_is_left() -> None:
-    log_weights = torch.full((3, 4), -torch.inf)
-    log_weights[1, 2] = log_weights[2, 0] = log_weights[2, 3] = 0.0
-    places = draw_places(log_weights, 9, torch_stream(0, "draw")).sort(1).values
-    assert places.tolist() == [[4, 4, 4, 4], [2, 4, 4, 4], [0, 3, 4, 4]]
 
 
 @pytest.mark.parametrize("ranked", ["catalogue", "pool"])

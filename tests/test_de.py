@@ -22,7 +22,8 @@ CPU = torch.device("cpu")
 TRAIN = random_interactions()
 OPTIONS = {
     "student_dim": 4, "n_experts": 6, "expert": "relu_inside", "first_temperature": 1.0,
-    "last_temperature": 1e-10, "anneal_epochs": 10, "seed": 0, "batch_size": 7, "device": CPU,
+    "last_temperature": 1e-10, "anneal_epochs": 10, "visits": "batch", "seed": 0,
+    "batch_size": 7, "device": CPU,
 }  # fmt: skip
 BATCH = Batch(
     torch.tensor([3, 3, 8, 0, 8]),
@@ -63,7 +64,7 @@ def naive(experts: Experts, s: Tensor, z: Tensor) -> Tensor:
 @pytest.mark.parametrize("expert", ["relu_inside", "relu_last"])
 @pytest.mark.parametrize("epoch", [1, 4, 11])
 @pytest.mark.parametrize("n_experts", [1, 6])
-def test_the_loss_is_the_papers_sum(expert: str, epoch: int, n_experts: int) -> None:
+def test_the_loss_is_the_papers_over_the_batch(expert: str, epoch: int, n_experts: int) -> None:
     method, of = make(expert=expert, n_experts=n_experts), vectors(4, 5)
     method.begin_epoch(epoch, torch_stream(1, "d"), student())
     draw = torch_stream(1, "d")
@@ -85,7 +86,7 @@ def test_the_loss_is_the_papers_sum(expert: str, epoch: int, n_experts: int) -> 
             off = experts.targets[index] - naive(experts, table[index], z[place])
             total += (1.0 if name == "user" else 0.5) * float(off.detach().square().sum())
     assert len(seen) == 3 + 3 + 3
-    assert float(method.loss(BATCH, of).detach()) == pytest.approx(total, rel=1e-5)
+    assert float(method.loss(BATCH, of).detach()) == pytest.approx(total / 5, rel=1e-5)
 
 
 @pytest.mark.parametrize("expert", ["relu_inside", "relu_last"])

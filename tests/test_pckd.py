@@ -21,13 +21,13 @@ CPU = torch.device("cpu")
 TRAIN = random_interactions()
 DE_PART = partial(
     DE, student_dim=4, n_experts=1, expert="relu_inside", first_temperature=1.0,
-    last_temperature=0.1, anneal_epochs=5,
+    last_temperature=0.1, anneal_epochs=5, visits="batch",
 )  # fmt: skip
 OPTIONS = {
     "de": DE_PART, "regulariser": "list", "alpha": 0.1, "n_items": 3, "tau": 0.5,
     "temperature": 3.0, "pool": 12, "seed": 0, "batch_size": 7, "device": CPU,
 }  # fmt: skip
-USERS = torch.tensor([3, 8, 3])
+USERS, WEIGHTS = torch.tensor([3, 8, 3]), torch.tensor([0.5, 2.0, 0.0])
 BATCH = Batch(USERS, torch.tensor([1, 2, 3]), torch.tensor([4, 4, 5]), 0, 1)
 
 
@@ -56,16 +56,16 @@ def term(kind: str, before: list[float], after: list[float], tau: float) -> floa
 
 
 @pytest.mark.parametrize("kind", ["list", "pair"])
-def test_the_regulariser_is_its_formula_over_unique_users(kind: str) -> None:
+def test_the_regulariser_is_its_formula_weighted_over_users(kind: str) -> None:
     method, of = make(regulariser=kind), vectors(4, 5)
     total, one = 0.0, torch.ones(1)
-    for user in (3, 8):
+    for user, weight in ((3, 0.5), (8, 2.0)):
         items = method.drawn[user].tolist()
         mine = naive(method.de.users, of.users[user], one)
         theirs = [naive(method.de.items, of.items[item], one) for item in items]
         before = [float(of.users[user] @ of.items[item]) for item in items]
-        total += term(kind, before, [float((mine @ one).detach()) for one in theirs], 0.5)
-    assert float(method.consistency(USERS, of).detach()) == pytest.approx(total, rel=1e-5)
+        total += weight * term(kind, before, [float((mine @ one).detach()) for one in theirs], 0.5)
+    assert float(method.consistency(USERS, WEIGHTS, of).detach()) == pytest.approx(total, rel=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["list", "pair"])
@@ -84,7 +84,7 @@ def test_items_that_are_not_there_do_not_count(kind: str) -> None:
 def test_the_regulariser_trains_the_projectors_alone(kind: str) -> None:
     method = make(regulariser=kind, de=partial(DE_PART, n_experts=4))
     of = Vectors(*(part.requires_grad_() for part in vectors(4, 5)))
-    method.consistency(USERS, of).backward()  # type: ignore[no-untyped-call]
+    method.consistency(USERS, WEIGHTS, of).backward()  # type: ignore[no-untyped-call]
     assert [part.grad for part in of] == [None, None]
     for parameter in method.parameters():
         assert parameter.grad is not None
@@ -93,7 +93,8 @@ def test_the_regulariser_trains_the_projectors_alone(kind: str) -> None:
 
 def test_the_loss_adds_alpha_times_the_regulariser_to_de() -> None:
     method, of = make(), vectors(4, 5)
-    of_de, more = float(method.de.loss(BATCH, of).detach()), method.consistency(USERS, of)
+    of_de = float(method.de.loss(BATCH, of).detach())
+    more = method.consistency(*method.de.visit_users.of_step(BATCH), of)
     assert float(method.loss(BATCH, of).detach()) == pytest.approx(
         of_de + 0.1 * float(more.detach())
     )
@@ -121,7 +122,7 @@ def test_following_the_regulariser_restores_the_students_order(kind: str) -> Non
     first = agreement()
     for _ in range(150):
         optimiser.zero_grad()
-        method.consistency(users, of).backward()  # type: ignore[no-untyped-call]
+        method.consistency(users, torch.ones(30), of).backward()  # type: ignore[no-untyped-call]
         optimiser.step()
     assert first < 0.75
     assert agreement() > 0.9

@@ -18,8 +18,8 @@ from tests.worlds import random_interactions
 CPU = torch.device("cpu")
 OPTIONS = {
     "n_top": 6, "n_drawn": 5, "student_pool": 15, "temperature": 2.0, "draw_scale": 3.0,
-    "beta": 3.0, "gamma": "overlap", "z_cap": None, "mask_train": True, "rank_every": 1,
-    "seed": 0, "batch_size": 7, "device": CPU,
+    "beta": 3.0, "gamma": "overlap", "z_cap": None, "mask_train": True,
+    "rank_every": 1, "visits": "batch", "seed": 0, "batch_size": 7, "device": CPU,
 }  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from tests.worlds import random_interactions
 CPU = torch.device("cpu")
 OPTIONS = {
     "n_items": 6, "decay": 3.0, "n_negatives": 20, "mu": 0.05, "warm_up": 2, "norm": "paper",
-    "visits": "interactions", "seed": 0, "batch_size": 7, "device": CPU,
+    "visits": "batch", "seed": 0, "batch_size": 7, "device": CPU,
 }  # fmt: skip
 USERS = torch.tensor([3, 3, 8, 11, 0])
 
@@ -92,11 +92,11 @@ def test_an_epoch_over_users_has_the_mean_over_interactions(n_steps: int) -> Non
     train = random_interactions()
     student = vectors(train, seed=5).users.float(), vectors(train, seed=5).items.float()
     losses = []
-    for visits in ("users", "interactions"):
+    for visits in ("once", "batch"):
         method = make(train, visits=visits)
         begin(method, train, 3)
         everyone = torch.from_numpy(train.users)
-        steps = range(n_steps if visits == "users" else 1)
+        steps = range(n_steps if visits == "once" else 1)
         each = [
             method.loss(Batch(everyone, everyone, everyone, step, len(steps)), Vectors(*student))
             for step in steps

@@ -27,7 +27,7 @@ CPU = torch.device("cpu")
 OPTIONS = {
     "n_interesting": 5, "n_uninteresting": 4, "temperature": 3.0, "pool": 12, "sampling": "paper",
     "redraw": "epoch", "sigmoid": False, "ir_weight": 0.0, "ir_interesting": 3,
-    "ir_uninteresting": 4, "seed": 0, "batch_size": 7, "device": CPU,
+    "ir_uninteresting": 4, "visits": "batch", "seed": 0, "batch_size": 7, "device": CPU,
 }  # fmt: skip
 
 
@@ -104,7 +104,7 @@ def test_a_steps_loss_is_the_papers_sum_over_its_unique_users(sigmoid: bool) -> 
         scores = of.items @ of.users[user]
         scores = scores.sigmoid() if sigmoid else scores
         total += naive(scores[best].tolist(), scores[others].tolist())
-    assert float(method.loss(step([3, 8, 3, 3]), of)) == pytest.approx(total)
+    assert float(method.loss(step([3, 8, 3, 3]), of)) == pytest.approx(total / 4)
 
 
 def pools(sizes: list[int], width: int) -> GroupPools:
@@ -182,7 +182,7 @@ def test_the_item_side_is_the_user_side_of_the_world_turned_round() -> None:
     method.begin_epoch(1, torch_stream(0, "distil"), bprmf(train))
     assert method.items is not None
     teacher = vectors(train)
-    total = float(make_loss_of_users(method, step([3, 8, 3]), of))
+    total = 3 * float(method.users.loss(step([3, 8, 3]), *of, sigmoid=False))
     for item in (7, 11):
         lists = method.items.lists[item].tolist()
         seen = set(train.users[train.items == item].tolist())
@@ -193,11 +193,7 @@ def test_the_item_side_is_the_user_side_of_the_world_turned_round() -> None:
         assert set(lists[3:]) <= set(ranked[12:])
         scores = of.users @ of.items[item]
         total += 0.5 * naive(scores[lists[:3]].tolist(), scores[lists[3:]].tolist())
-    assert float(method.loss(step([3, 8, 3], [7, 11, 7]), of)) == pytest.approx(total)
-
-
-def make_loss_of_users(method: RRD, batch: Batch, of: Vectors) -> torch.Tensor:
-    return method.users.loss(batch.users, *of, sigmoid=False)
+    assert float(method.loss(step([3, 8, 3], [7, 11, 7]), of)) == pytest.approx(total / 3)
 
 
 def test_the_item_side_needs_vectors() -> None:
@@ -236,7 +232,7 @@ def test_de_rrd_is_the_weighted_sum_of_its_parts() -> None:
     rrd = partial(RRD, **{k: v for k, v in OPTIONS.items() if k not in seeded})
     de = partial(
         DE, student_dim=4, n_experts=3, expert="relu_inside", first_temperature=1.0,
-        last_temperature=0.1, anneal_epochs=5,
+        last_temperature=0.1, anneal_epochs=5, visits="batch",
     )  # fmt: skip
     both = DERRD(train, Teacher(scorer, scorer), de=de, rrd=rrd, de_weight=0.3, rrd_weight=0.07,
                  **seeded)  # type: ignore[arg-type]  # fmt: skip

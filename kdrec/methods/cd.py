@@ -15,10 +15,11 @@ from torch.nn import functional
 from kdrec.data.interactions import Interactions
 from kdrec.errors import UsageError
 from kdrec.kernels.dots import dots
-from kdrec.kernels.draws import draw_distinct, draw_ranks
+from kdrec.kernels.draws import draw_ranks
+from kdrec.kernels.without_replacement import draw_distinct
 from kdrec.methods.base import Distiller, Teacher
 from kdrec.methods.soft_labels import GroupPools, rank_all, score_moments, scores_at
-from kdrec.methods.visits import users_of_step
+from kdrec.methods.visits import Pass
 from kdrec.models.base import Backbone, Batch, Scorer, Vectors, frozen
 from kdrec.ranges import Count, Positive, Range, check_ranges
 from kdrec.seeding import torch_stream
@@ -128,8 +129,7 @@ class CD(Distiller):
         self.logits = torch.empty(0)
         #: Weight of each item in its user's loss. Shape [n_users, n].
         self.share = torch.empty(0)
-        #: The users in the order of this epoch. Shape [n_users].
-        self.order = torch.empty(0, dtype=torch.int64)
+        self.users = Pass(train.n_users)
 
     def begin_epoch(self, epoch: int, generator: torch.Generator, student: Backbone) -> None:
         """Ranks the items where that is due, draws each user's, and the order of the users."""
@@ -141,16 +141,14 @@ class CD(Distiller):
                     frozen(student) if self.guide == "student" else self.scorer
                 )
             self._draw(self.pools, generator)
-        self.order = torch.randperm(
-            self.train_pairs.n_users, generator=generator, device=self.device
-        )
+        self.users.begin_epoch(generator)
 
     def loss(self, batch: Batch, vectors: Vectors) -> Tensor:
         """The soft cross-entropy of the step's users, less the entropy."""
         if self.norm == "official":
             return self._loss_of(batch.users, vectors) / len(batch.users)
-        users = users_of_step(self.order, batch)
-        return self._loss_of(users, vectors) * (batch.n_steps / len(self.order))
+        users = self.users.of_step(batch)
+        return self._loss_of(users, vectors) * (batch.n_steps / self.users.n)
 
     def _loss_of(self, users: Tensor, vectors: Vectors) -> Tensor:
         """`CE(q, p) - H(q)`, weighted and summed over the users' items."""
@@ -170,6 +168,7 @@ class CD(Distiller):
             batch_size=self.batch_size,
             generator=torch_stream(self.seed, "ties"),
             device=self.device,
+            quiet=self.guide == "student",
         )
         scores = scores_at(
             self.scorer,
@@ -185,16 +184,18 @@ class CD(Distiller):
 
     def _draw(self, pools: GroupPools, generator: torch.Generator) -> None:
         """Draws each user's items, and looks up their logits."""
-        sizes = pools.sizes[:, 0]
-        n = min(self.n_items, pools.items.shape[2])
+        sizes, width = pools.sizes[:, 0], pools.items.shape[2]
         if self.distinct:
-            ranks = draw_distinct(sizes, n, self.temperature, generator, better_of=self.better_of)
+            ranks = draw_distinct(
+                sizes, self.n_items, self.temperature, generator,
+                width=width, better_of=self.better_of,
+            )  # fmt: skip
         else:
             wide = sizes.clamp(min=1).unsqueeze(1).expand(-1, self.n_items)
             rounds = [draw_ranks(wide, self.temperature, generator) for _ in range(self.better_of)]
-            ranks = torch.stack(rounds).amin(0).masked_fill_(sizes.unsqueeze(1) == 0, -1)
-        real = ranks >= 0
-        ranks = ranks.clamp_(min=0)
+            ranks = torch.stack(rounds).amin(0)
+        real = ranks < sizes.unsqueeze(1)
+        ranks = ranks.clamp_(max=width - 1)
         self.items = pools.at(torch.zeros_like(ranks[0]), ranks)
         self.logits = self.pool_logits.gather(1, ranks)
         self.share = real.float()

@@ -17,11 +17,11 @@ from torch.nn import functional
 from kdrec.data.interactions import Interactions
 from kdrec.errors import UsageError
 from kdrec.kernels.dots import dots
-from kdrec.kernels.first import FirstOf
 from kdrec.kernels.listwise import list_loss
 from kdrec.kernels.without_replacement import draw_places, some_rows
 from kdrec.methods.base import Distiller, Teacher
 from kdrec.methods.soft_labels import rank_all, ranks_of
+from kdrec.methods.visits import Unique, Visits, When
 from kdrec.models.base import Backbone, Batch, EmbeddingScorer, Scorer, Vectors
 from kdrec.ranges import Below1, Count, NonNegative, Positive, Range, check_ranges
 from kdrec.seeding import torch_stream
@@ -41,7 +41,9 @@ class DCD(Distiller):
     The loss is RRD's (`list_loss`) with the first as the ordered, interesting items and the
     second as the uninteresting ones, summed over the different users of a batch and divided by
     the batch's interactions: the published codes add it to the sum of the data loss over the
-    interactions, of which ours is the mean, so that `weight` is their lambda.
+    interactions, of which ours is the mean, so that `weight` is their lambda. With `visits="once"`
+    an epoch goes over the users once, and each weighs as often as it is expected in the batches;
+    with "batch" it is as published.
 
     With `item_weight` above 0 the same loss, of the different positive items of the batch with
     users in the place of items, is added with this weight, relative to lambda. The paper has this
@@ -75,6 +77,7 @@ class DCD(Distiller):
         ranked: Whom the student ranks: the "catalogue", or the "pool" alone.
         rank_every: Epochs between two rankings by the student; lists are drawn in each.
         item_weight: Weight of the item side; 0 leaves it out.
+        visits: "once" or "batch": the users and items of a step, see `kdrec.methods.visits`.
         seed: Draws the order of ties.
         batch_size: Users scored at once.
         device: Where to draw and train.
@@ -95,6 +98,7 @@ class DCD(Distiller):
         ranked: Literal["catalogue", "pool"],
         rank_every: Count,
         item_weight: NonNegative,
+        visits: When,
         seed: int,
         batch_size: int,
         device: torch.device,
@@ -103,7 +107,7 @@ class DCD(Distiller):
         check_ranges(DCD.__init__, locals())
         self.rank_every, self.item_weight = rank_every, item_weight
 
-        def side(name: str, scorer: Scorer, pairs: Interactions) -> Side:
+        def side(name: str, scorer: Scorer, pairs: Interactions, to: Visits) -> Side:
             pools = rank_all(
                 scorer,
                 pairs,
@@ -113,9 +117,10 @@ class DCD(Distiller):
                 device=device,
             )
             law = Law(n_items, temperature, floor, ranked)
-            return Side(pools.items[:, 0], pairs, law, batch_size)
+            return Side(pools.items[:, 0], pairs, law, batch_size, to)
 
-        self.users, self.items = side("ties", teacher.scorer, train), None
+        self.users = side("ties", teacher.scorer, train, Unique(train, visits, device))
+        self.items: Side | None = None
         if item_weight > 0:
             if teacher.embedder is None:
                 raise UsageError(
@@ -126,24 +131,32 @@ class DCD(Distiller):
             turned = Interactions.from_pairs(
                 train.items, train.users, n_users=train.n_items, n_items=train.n_users
             )
-            self.items = side("item ties", EmbeddingScorer(_turn(teacher.embedder.embed())), turned)
+            self.items = side(
+                "item ties",
+                EmbeddingScorer(_turn(teacher.embedder.embed())),
+                turned,
+                Unique(train, visits, device, of="positives"),
+            )
 
     def begin_epoch(self, epoch: int, generator: torch.Generator, student: Backbone) -> None:
-        """Ranks by the student where an epoch of ranking has come, and draws all lists."""
+        """Ranks where an epoch of ranking has come, draws all lists and the users' order."""
         with torch.no_grad():
             vectors = student.embed()
-        for side, turned in ((self.users, vectors), (self.items, _turn(vectors))):
-            if side is not None:
-                if not len(side.gap) or (epoch - 1) % self.rank_every == 0:
-                    side.rank(EmbeddingScorer(turned))
-                side.draw(generator)
+        both = ((self.users, vectors), (self.items, _turn(vectors)))
+        sides = [(side, turned) for side, turned in both if side is not None]
+        for side, turned in sides:
+            if not len(side.gap) or (epoch - 1) % self.rank_every == 0:
+                side.rank(EmbeddingScorer(turned))
+            side.draw(generator)
+        for side, _ in sides:
+            side.visits.begin_epoch(generator)
 
     def loss(self, batch: Batch, vectors: Vectors) -> Tensor:
-        """The list losses of the batch's users, and items, over its number of interactions."""
-        loss = self.users.loss(batch.users, vectors)
+        """The list losses of the step's users, and items, weighted and summed."""
+        loss = self.users.loss(batch, vectors)
         if self.items is not None:
-            loss = loss + self.item_weight * self.items.loss(batch.positives, _turn(vectors))
-        return loss / len(batch.users)
+            loss = loss + self.item_weight * self.items.loss(batch, _turn(vectors))
+        return loss
 
 
 def _turn(vectors: Vectors) -> Vectors:
@@ -169,11 +182,14 @@ class Side:
         pairs: Training pairs.
         law: How to draw.
         batch_size: Users scored at once.
+        visits: Whom a step is about.
     """
 
-    def __init__(self, pool: Tensor, pairs: Interactions, law: Law, batch_size: int) -> None:
+    def __init__(
+        self, pool: Tensor, pairs: Interactions, law: Law, batch_size: int, visits: Visits
+    ) -> None:
         self.pool, self.pairs, self.law, self.batch_size = pool, pairs, law, batch_size
-        self.first_of = FirstOf(len(pool), pool.device)
+        self.visits = visits
         #: rank_S - rank_T of the pool's items. Shape [n_users, P], int32.
         self.gap = torch.empty(0, dtype=torch.int32)
         #: Under-estimated items, then over-estimated ones; -1 for none. [n_users, 2 K], int32.
@@ -218,16 +234,11 @@ class Side:
             padded = functional.pad(pool, (0, 1), value=-1)
             self.lists[rows] = padded.gather(1, torch.cat(lists, 1))
 
-    def loss(self, users: Tensor, vectors: Vectors) -> Tensor:
-        """The list loss, summed over the different ones of `users` [B]."""
-        if len(users) <= len(self.pool):
-            chosen = self.first_of(users)
-        else:  # fewer rows without than with the repeats
-            chosen = torch.zeros(len(self.pool), dtype=torch.bool, device=users.device)
-            chosen.index_fill_(0, users, value=True)
-            users = torch.arange(len(self.pool), device=users.device)
+    def loss(self, batch: Batch, vectors: Vectors) -> Tensor:
+        """The list loss, weighted and summed over the users of the step."""
+        users, weights = self.visits.of_step(batch)
         lists = self.lists.index_select(0, users).long()
         there = lists >= 0
         scores = dots(*vectors, users, lists.clamp_(min=0))
         losses = list_loss(scores, there, lists.shape[1] // 2)
-        return losses @ chosen.to(losses.dtype)
+        return losses @ weights.to(losses.dtype)

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from kdrec.data.interactions import Interactions
 from kdrec.errors import UsageError
-from kdrec.kernels.first import FirstOf
 from kdrec.kernels.rows import lookup
 from kdrec.methods.base import Distiller, Teacher
 from kdrec.methods.experts import Experts
+from kdrec.methods.visits import HalfItems, Unique, When
 from kdrec.models.base import Backbone, Batch, Vectors
 from kdrec.ranges import Count, Range, check_ranges
 from kdrec.seeding import torch_stream
@@ -25,13 +25,15 @@ class DE(Distiller):
 
     Users and items have M experts each, `E_m: d_s -> (d_s + d_t) / 2 -> d_t`, and a gate on the
     teacher's vector t, whose Gumbel-softmax at temperature T gives the shares z. With s the
-    student's vectors as the backbone gives them, a step's loss is the sum
+    student's vectors as the backbone gives them, the loss of a step of B interactions is
 
-        `L = sum_u |t_u - sum_m z_m E_m(s_u)|^2 + 1/2 (sum_pos + sum_neg) |t_i - ...|^2`
+        `L = (1/B) [sum_u |t_u - sum_m z_m E_m(s_u)|^2 + 1/2 (sum_pos + sum_neg) |t_i - ...|^2]`
 
-    over the unique users, positive items and negative items of the batch. It is a sum, as in the
-    paper: it grows with the batch and with the teacher's dimension, and is weighed by a small
-    lambda.
+    over the unique users, positive items and negative items of the batch. The published code adds
+    the sum to the sum of the data loss over the interactions, of which ours is the mean, so that
+    `weight` is its lambda; it grows with the teacher's dimension. With `visits="once"` an epoch
+    goes over the users and the items once, and each weighs as often as it is expected in the
+    batches; with "batch" it is as published.
 
     T falls geometrically from `first_temperature` in the first epoch to `last_temperature` after
     `anneal_epochs`, and then stays. The published code anneals over the largest number of epochs.
@@ -49,7 +51,7 @@ class DE(Distiller):
     student's vectors before propagation, which is not offered.
 
     Args:
-        train: Training pairs; only their sizes are used.
+        train: Training pairs.
         teacher: With vectors.
         student_dim: Width of the student's vectors.
         n_experts: M.
@@ -57,6 +59,7 @@ class DE(Distiller):
         first_temperature: Of the first epoch.
         last_temperature: After the last epoch of annealing.
         anneal_epochs: How many epochs it falls.
+        visits: "once" or "batch": the users and items of a step, see `kdrec.methods.visits`.
         seed: Draws the experts' parameters.
         batch_size: Not used.
         device: Where to train.
@@ -76,6 +79,7 @@ class DE(Distiller):
         first_temperature: Temperature,
         last_temperature: Temperature,
         anneal_epochs: Count,
+        visits: When,
         seed: int,
         batch_size: int,
         device: torch.device,
@@ -97,19 +101,21 @@ class DE(Distiller):
             )
             for targets in teacher.embedder.embed()
         )
-        self.first_user = FirstOf(train.n_users, device)
-        self.first_item = FirstOf(train.n_items, device)
+        self.visit_users = Unique(train, visits, device)
+        self.visit_items = HalfItems(train, visits, device)
         #: T of this epoch.
         self.temperature = first_temperature
         #: Draws the Gumbel noise.
         self.generator = torch.Generator()
 
     def begin_epoch(self, epoch: int, generator: torch.Generator, student: Backbone) -> None:  # noqa: ARG002
-        """Sets the temperature, and keeps the generator for the steps' noise."""
+        """Sets the temperature, draws the order of users and items, keeps the generator."""
         share = min(1.0, (epoch - 1) / self.anneal_epochs)
         ratio = self.last_temperature / self.first_temperature
         self.temperature = self.first_temperature * ratio**share
         self.generator = generator
+        for visits in (self.visit_users, self.visit_items):
+            visits.begin_epoch(generator)
 
     def project(self, experts: Experts, ids: Tensor, vectors: Tensor, used: Tensor) -> Tensor:
         """What the experts make of the student's vectors of these users or items.
@@ -128,14 +134,12 @@ class DE(Distiller):
         return projected
 
     def loss(self, batch: Batch, vectors: Vectors) -> Tensor:
-        """The sum of squares over the step's unique users and items."""
-        first = torch.cat([self.first_item(batch.positives), self.first_item(batch.negatives)])
-        of_users = self._squares(
-            self.users, batch.users, vectors.users, self.first_user(batch.users)
-        )
-        return of_users + self._squares(self.items, batch.pairs(), vectors.items, first) / 2
+        """The squares of the step's users and items, weighted and summed."""
+        of_users = self._squares(self.users, vectors.users, *self.visit_users.of_step(batch))
+        of_items = self._squares(self.items, vectors.items, *self.visit_items.of_step(batch))
+        return of_users + of_items
 
-    def _squares(self, experts: Experts, ids: Tensor, table: Tensor, used: Tensor) -> Tensor:
-        projected = self.project(experts, ids, lookup(table, ids), used)
+    def _squares(self, experts: Experts, table: Tensor, ids: Tensor, weights: Tensor) -> Tensor:
+        projected = self.project(experts, ids, lookup(table, ids), weights > 0)
         distances = (experts.targets.index_select(0, ids) - projected).square().sum(1)
-        return distances @ used.to(distances.dtype)
+        return distances @ weights.to(distances.dtype)

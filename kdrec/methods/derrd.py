@@ -25,8 +25,8 @@ class DERRD(Distiller):
         teacher: With vectors.
         de: Makes the DE part.
         rrd: Makes the RRD part.
-        de_weight: Of DE's sum.
-        rrd_weight: Of RRD's sum.
+        de_weight: Lambda of DE.
+        rrd_weight: Lambda of RRD.
         seed: Draws the experts' parameters and the order of ties.
         batch_size: Users scored at once.
         device: Where to draw and train.
@@ -56,8 +56,8 @@ class DERRD(Distiller):
 
     def begin_epoch(self, epoch: int, generator: torch.Generator, student: Backbone) -> None:
         """Begins the epoch of both."""
-        self.de.begin_epoch(epoch, generator, student)
         self.rrd.begin_epoch(epoch, generator, student)
+        self.de.begin_epoch(epoch, generator, student)
 
     def loss(self, batch: Batch, vectors: Vectors) -> Tensor:
         """The weighted sum of both losses."""

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from kdrec.data.interactions import IntArray
 from kdrec.errors import KdrecError
+from kdrec.kernels.draws import log_exponential
 from kdrec.kernels.grouped import grouped_linear
 
 _NOTHING = 2.0**-24  # a share below half a unit in the last place of 1: adding it changes nothing
@@ -73,10 +74,8 @@ class Experts(nn.Module):
         if self.n_experts == 1:
             return self.first.new_ones(len(ids), 1)
         logits = torch.addmm(self.gate_bias, self.targets.index_select(0, ids), self.gate)
-        number = torch.rand(logits.shape, generator=generator, device=logits.device)
-        # -log(-log x) is finite for x in [2^-25, 1); rand gives multiples of 2^-24, 0 included
-        noise = number.clamp_(min=2.0**-25).log_().neg_().log_().neg_()
-        return ((logits + noise) / temperature).softmax(1)
+        gumbel = log_exponential(logits.shape, generator).neg_()
+        return ((logits + gumbel) / temperature).softmax(1)
 
     def forward(self, vectors: Tensor, shares: Tensor, used: Tensor) -> Tensor:
         """`sum_m z_m E_m(s)`.

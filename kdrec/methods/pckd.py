@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from kdrec.data.interactions import Interactions
-from kdrec.kernels.first import FirstOf
 from kdrec.methods.base import Distiller, Teacher
 from kdrec.methods.de import DE
 from kdrec.methods.ranked_lists import BestItems
@@ -24,9 +23,12 @@ class PCKD(Distiller):
     """DE with a term that holds its projectors to the student's own order of items.
 
     A projector that carries the student's vectors to the teacher's may reorder the preferences
-    that they stand for. A step's loss is DE's sum plus `alpha` times the sum over its unique users
-    of a regulariser, on Q items drawn from the teacher's `pool` best without replacement with
-    `P ~ exp(-rank / T)`. With `pre = <s_u, s_i>` and `post = <P(s_u), P(s_i)>`:
+    that they stand for. A step's loss is DE's plus `alpha` times that of a regulariser, summed over
+    DE's users with DE's weights: the sum over the unique users of a batch, divided by its
+    interactions, so that `weight` is the lambda of the published code, which adds sums to the sum
+    of the data loss. The regulariser is taken on Q items drawn from the teacher's `pool` best
+    without replacement with `P ~ exp(-rank / T)`. With `pre = <s_u, s_i>` and
+    `post = <P(s_u), P(s_i)>`:
 
         list:  `-sum_i softmax(pre / tau)_i log softmax(post / tau)_i`
         pair:  `-sum_(i<j) log sigmoid((post_i - post_j) (pre_i - pre_j))`
@@ -35,7 +37,7 @@ class PCKD(Distiller):
 
     Known to us are the abstract and a description of the published code (DE with "list"). Ours are
     these choices: both vectors are projected, by the shares of one draw of DE's gates each; the
-    regulariser is a sum over users as DE's loss is; items are drawn in each epoch, without
+    regulariser is summed as DE's loss is; items are drawn in each epoch, without
     replacement; a user with fewer than Q candidates has those.
 
     Args:
@@ -85,22 +87,22 @@ class PCKD(Distiller):
             device=device,
         )
         self.best = BestItems(pools, n_items, temperature)
-        self.first_of = FirstOf(train.n_users, device)
         #: Each user's items, -1 where there is none. Shape [n_users, Q], int32.
-        self.drawn = torch.empty(0, dtype=torch.int32, device=device)
+        self.drawn = torch.empty(0, dtype=torch.int32)
 
     def begin_epoch(self, epoch: int, generator: torch.Generator, student: Backbone) -> None:
-        """Sets DE's temperature, and draws the items."""
-        self.de.begin_epoch(epoch, generator, student)
+        """Draws the items, and begins DE's epoch."""
         self.drawn = self.best.draw(generator)
+        self.de.begin_epoch(epoch, generator, student)
 
     def loss(self, batch: Batch, vectors: Vectors) -> Tensor:
-        """DE's sum and the regulariser's, over the step's unique users and items."""
-        return self.de.loss(batch, vectors) + self.alpha * self.consistency(batch.users, vectors)
+        """DE's loss and the regulariser."""
+        users, weights = self.de.visit_users.of_step(batch)
+        return self.de.loss(batch, vectors) + self.alpha * self.consistency(users, weights, vectors)
 
-    def consistency(self, users: Tensor, vectors: Vectors) -> Tensor:
-        """The regulariser, summed over the unique ones of `users`."""
-        used = self.first_of(users)
+    def consistency(self, users: Tensor, weights: Tensor, vectors: Vectors) -> Tensor:
+        """The regulariser, weighted and summed over `users`, [B] both."""
+        used = weights > 0
         drawn = self.drawn.index_select(0, users).long()
         there = drawn >= 0
         items = drawn.clamp_(min=0).flatten()
@@ -112,7 +114,7 @@ class PCKD(Distiller):
             self.de.project(self.de.items, items, theirs, (there & used.unsqueeze(1)).flatten()),
         )
         loss = list_term if self.regulariser == "list" else pair_term
-        return loss(before, after, there, self.tau) @ used.to(before.dtype)
+        return loss(before, after, there, self.tau) @ weights.to(before.dtype)
 
 
 def _scores(users: Tensor, items: Tensor) -> Tensor:

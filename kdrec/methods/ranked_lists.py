@@ -9,17 +9,14 @@ from torch import Tensor
 from kdrec.data.interactions import Interactions
 from kdrec.data.sampling import Rest
 from kdrec.kernels.draws import uniform
+from kdrec.kernels.without_replacement import draw_distinct
 from kdrec.methods.soft_labels import GroupPools
-
-_CELLS = 1 << 22  # numbers that are drawn together
 
 
 class BestItems:
     """Draws of a user's best items without replacement, in the teacher's order.
 
-    Rank r, from 0, is drawn with `P(r) ~ exp(-r / T)` among those that are left. It gets the key
-    `log E - log P(r)` with E exponential, and the smallest keys are the draw (Efraimidis and
-    Spirakis, 2006).
+    Rank r, from 0, is drawn with `P(r) ~ exp(-r / T)` among those that are left.
 
     Args:
         pools: The teacher's best items of each user, one group.
@@ -29,24 +26,17 @@ class BestItems:
 
     def __init__(self, pools: GroupPools, count: int, temperature: float | None) -> None:
         self.items, self.sizes = pools.items[:, 0], pools.sizes[:, 0]
-        self.count, self.temperature = min(count, self.items.shape[1]), temperature
+        self.width = self.items.shape[1]
+        self.count, self.temperature = min(count, self.width), temperature
 
     def draw(self, generator: torch.Generator) -> Tensor:
         """[n_users, count] items, int32, best first, then -1."""
         if self.temperature is None:
             return self.items[:, : self.count]
-        order = torch.arange(self.items.shape[1], device=self.items.device)
-        less = order / self.temperature
-        rows = max(1, _CELLS // len(order))
-        parts = []
-        for start in range(0, len(self.items), rows):
-            items, sizes = self.items[start : start + rows], self.sizes[start : start + rows]
-            key = torch.rand(items.shape, generator=generator, device=items.device)
-            key.neg_().log1p_().neg_().log_().add_(less)
-            key.masked_fill_(order >= sizes.unsqueeze(1), torch.inf)
-            ranks = key.topk(self.count, dim=1, largest=False, sorted=False).indices
-            parts.append(items.gather(1, ranks.sort(dim=1).values))
-        return torch.cat(parts)
+        drawn = draw_distinct(self.sizes, self.count, self.temperature, generator, width=self.width)
+        ranks = drawn.sort(dim=1).values
+        items = self.items.gather(1, ranks.clamp(max=self.width - 1))
+        return items.masked_fill_(ranks == self.width, -1)
 
 
 class OtherItems:

@@ -23,6 +23,7 @@ from kdrec.kernels.topk import top
 from kdrec.kernels.without_replacement import draw_places, some_rows
 from kdrec.methods.base import Distiller, Teacher
 from kdrec.methods.soft_labels import rank_all
+from kdrec.methods.visits import PerInteraction, When
 from kdrec.models.base import Backbone, Batch, Vectors, frozen
 from kdrec.models.score_table import Columns, score_tables
 from kdrec.ranges import Count, NonNegative, Positive, check_ranges
@@ -44,7 +45,9 @@ class RCEKD(Distiller):
     each epoch, without replacement and with `P(j) ~ exp(z_j / draw_scale)`: z_j is how many items
     of `Q_T` the student ranks below j. The loss is the mean over a batch's interactions, so that
     active users count more: the published code adds its sum over them to the sum of the data
-    loss, of which ours is the mean, and `weight` is that code's lambda, 100 to 500.
+    loss, of which ours is the mean, and `weight` is that code's lambda, 100 to 500. With
+    `visits="once"` an epoch goes over the users once, and each weighs as many times as it has
+    interactions: the same mean; with "batch" it is as published.
 
     Decisions, and what the published code does otherwise:
 
@@ -74,6 +77,7 @@ class RCEKD(Distiller):
         z_cap: Most that z counts; None for no bound.
         mask_train: Whether training items are left out.
         rank_every: Epochs between two rankings by the student; items are drawn in each.
+        visits: "once" or "batch": the users of a step, see `kdrec.methods.visits`.
         seed: Draws the order of the teacher's ties.
         batch_size: Users scored at once.
         device: Where to draw and train.
@@ -97,6 +101,7 @@ class RCEKD(Distiller):
         z_cap: Count | None,
         mask_train: bool,
         rank_every: Count,
+        visits: When,
         seed: int,
         batch_size: int,
         device: torch.device,
@@ -143,6 +148,7 @@ class RCEKD(Distiller):
         #: The teacher's probabilities in Q_S times 1 - gamma, and in A times gamma. As `items`.
         self.target = torch.zeros(self.items.shape, device=device)
         self.ranked = False
+        self.visits = PerInteraction(train, visits)
 
     def begin_epoch(self, epoch: int, generator: torch.Generator, student: Backbone) -> None:
         """Ranks by the student where an epoch of ranking has come, and draws for all users."""
@@ -151,6 +157,7 @@ class RCEKD(Distiller):
             self.ranked = True
         for rows in some_rows(self.listed):
             self._draw(rows, generator)
+        self.visits.begin_epoch(generator)
 
     @torch.no_grad()
     def _rank(self, student: Backbone) -> None:
@@ -225,12 +232,13 @@ class RCEKD(Distiller):
         return scores.softmax(1).masked_fill_(~there, 0.0)
 
     def loss(self, batch: Batch, vectors: Vectors) -> Tensor:
-        """Both cross-entropies, weighted, averaged over the batch's interactions."""
-        items = self.items.index_select(0, batch.users).long()
-        scores = dots(*vectors, batch.users, items.clamp(min=0)) / self.temperature
+        """Both cross-entropies of the step's users, weighted and summed."""
+        users, weights = self.visits.of_step(batch)
+        items = self.items.index_select(0, users).long()
+        scores = dots(*vectors, users, items.clamp(min=0)) / self.temperature
         scores = scores.masked_fill(items < 0, _NOTHING)
         parts = (scores[:, : self.split], scores[:, self.split :])
         log_probabilities = torch.cat([part.log_softmax(1) for part in parts], 1)
-        target = self.target.index_select(0, batch.users)
+        target = self.target.index_select(0, users)
         cross = (target * log_probabilities).masked_fill(items < 0, 0.0)
-        return -cross.sum() / len(batch.users)
+        return -cross.sum(1) @ weights.to(cross.dtype)

@@ -18,7 +18,7 @@ from kdrec.data.sampling import NegativeSampler
 from kdrec.kernels.dots import dots
 from kdrec.methods.base import Distiller, Teacher
 from kdrec.methods.soft_labels import rank_all
-from kdrec.methods.visits import users_of_step
+from kdrec.methods.visits import PerInteraction, When
 from kdrec.models.base import Backbone, Batch, Vectors
 from kdrec.ranges import Count, Natural, Positive, check_ranges
 from kdrec.seeding import torch_stream
@@ -49,9 +49,9 @@ class RD(Distiller):
 
     Departures from the original code: a user's negatives are drawn anew in each epoch and serve
     all interactions of the user, whose losses are then the same function of the student. So with
-    `visits="users"` an epoch goes over the users once, a share of them in each step, and a user's
+    `visits="once"` an epoch goes over the users once, a share of them in each step, and a user's
     loss weighs as many times as the user has interactions: over an epoch the mean over
-    interactions, in a fifth of the time. With `visits="interactions"` a step has the users of its
+    interactions, in a fifth of the time. With `visits="batch"` a step has the users of its
     interactions, as published. The loss is `softplus(-s)`, which cannot overflow. A user with
     fewer than K items to rank has no others in their place: the weights of the rest stay as they
     are, unless `norm="official"` normalises them.
@@ -65,7 +65,7 @@ class RD(Distiller):
         mu: Scale of the discrepancy weight, per rank.
         warm_up: Epochs without the discrepancy weight.
         norm: "paper" or "official".
-        visits: "users" or "interactions": what an epoch goes over.
+        visits: "once" or "batch": the users of a step, see `kdrec.methods.visits`.
         seed: Draws the order of ties.
         batch_size: Users scored at once.
         device: Where to draw and train.
@@ -86,7 +86,7 @@ class RD(Distiller):
         mu: Positive,
         warm_up: Natural,
         norm: Literal["paper", "official"],
-        visits: Literal["users", "interactions"],
+        visits: When,
         seed: int,
         batch_size: int,
         device: torch.device,
@@ -94,7 +94,7 @@ class RD(Distiller):
         super().__init__()
         check_ranges(RD.__init__, locals())
         self.n_items, self.mu, self.warm_up = n_items, mu, warm_up
-        self.norm, self.visits = norm, visits
+        self.norm = norm
         self.n_negatives, self.n_ranks = n_negatives, train.n_items - 1
         pools = rank_all(
             teacher.scorer,
@@ -113,29 +113,24 @@ class RD(Distiller):
         self.position = weight.softmax(0)[: self.items.shape[1]]
         self.sampler = NegativeSampler(train, device=device)
         self.users = torch.arange(train.n_users, device=device)
-        counts = torch.from_numpy(train.user_counts()).to(device)
-        #: Each user's part of the interactions. Shape [n_users].
-        self.activity = counts / len(train)
-        #: The users in the order of this epoch. Shape [n_users].
-        self.order = self.users
+        self.visits = PerInteraction(train, visits)
         #: Each user's negatives of this epoch; None in the warm-up. Shape [n_users, n_negatives].
         self.negatives: Tensor | None = None
 
     def begin_epoch(self, epoch: int, generator: torch.Generator, student: Backbone) -> None:  # noqa: ARG002
-        """Draws the order of the users and, once the warm-up is over, their negatives."""
-        self.order = torch.randperm(len(self.users), generator=generator, device=self.users.device)
+        """Draws the users' negatives, once the warm-up is over, and the users' order."""
         self.negatives = None
         if epoch > self.warm_up:
             users = self.users.repeat_interleave(self.n_negatives)
             drawn = self.sampler.sample(users, generator)
             self.negatives = drawn.to(torch.int32).view(-1, self.n_negatives)
+        self.visits.begin_epoch(generator)
 
     def loss(self, batch: Batch, vectors: Vectors) -> Tensor:
         """The weighted loss of the step's users."""
-        if self.visits == "interactions":
-            return self._losses(batch.users, vectors).mean()
-        users = users_of_step(self.order, batch)
-        return self.activity.index_select(0, users) @ self._losses(users, vectors) * batch.n_steps
+        users, weights = self.visits.of_step(batch)
+        losses = self._losses(users, vectors)
+        return losses @ weights.to(losses.dtype)
 
     def _losses(self, users: Tensor, vectors: Vectors) -> Tensor:
         """`sum_k w_k (-log sigmoid(s_k))` of each of the users, [B]."""

@@ -10,11 +10,11 @@ from torch import Tensor
 from kdrec.data.interactions import Interactions
 from kdrec.errors import UsageError
 from kdrec.kernels.dots import dots
-from kdrec.kernels.first import FirstOf
 from kdrec.kernels.listwise import list_loss
 from kdrec.methods.base import Distiller, Teacher
 from kdrec.methods.ranked_lists import BestItems, OtherItems
 from kdrec.methods.soft_labels import rank_all
+from kdrec.methods.visits import Unique, Visits, When
 from kdrec.models.base import Backbone, Batch, EmbeddingScorer, Scorer, Vectors
 from kdrec.ranges import Count, Natural, NonNegative, Range, check_ranges
 from kdrec.seeding import torch_stream
@@ -26,12 +26,15 @@ class RRD(Distiller):
     In each epoch a user gets K interesting items, drawn without replacement from the teacher's
     `pool` best items that the user has not in training with `P ~ exp(-rank / T)` and kept in the
     teacher's order, and L uninteresting ones, drawn uniformly without replacement from what is
-    neither in training nor in the pool. A step's loss is the sum over its unique users of
+    neither in training nor in the pool. The loss of a user is
 
-        `-sum_(k<=K) [ s_k - log( sum_(k<=j<=K) exp(s_j) + sum_(l<=L) exp(s_l) ) ]`.
+        `-sum_(k<=K) [ s_k - log( sum_(k<=j<=K) exp(s_j) + sum_(l<=L) exp(s_l) ) ]`,
 
-    It is a sum, as in the paper: it grows with the batch and with K, and is weighed by a small
-    lambda. Logarithms of sums are taken as such, where the published code's exponentials overflow.
+    and that of a step the sum over its unique users, divided by its interactions: the published
+    code adds the sum to the sum of the data loss over the interactions, of which ours is the mean,
+    so that `weight` is its lambda. With `visits="once"` an epoch goes over the users once, and
+    each weighs as often as it is expected in the batches; with "batch" it is as published.
+    Logarithms of sums are taken as such, where the published code's exponentials overflow.
 
     With `ir_weight` above 0 the same is done for the unique positive items of the step, whose
     users the teacher ranks (IR-RRD, Kang et al., Information Sciences 2021), and added with this
@@ -58,6 +61,7 @@ class RRD(Distiller):
         ir_weight: Weight of the item side; 0 leaves it out.
         ir_interesting: K of the item side.
         ir_uninteresting: L of the item side.
+        visits: "once" or "batch": the users and items of a step, see `kdrec.methods.visits`.
         seed: Draws the order of ties.
         batch_size: Users scored at once.
         device: Where to draw and train.
@@ -81,6 +85,7 @@ class RRD(Distiller):
         ir_weight: NonNegative,
         ir_interesting: Count,
         ir_uninteresting: Natural,
+        visits: When,
         seed: int,
         batch_size: int,
         device: torch.device,
@@ -89,15 +94,18 @@ class RRD(Distiller):
         check_ranges(RRD.__init__, locals())
         self.sigmoid, self.redraw, self.ir_weight = sigmoid, redraw, ir_weight
 
-        def side(name: str, scorer: Scorer, pairs: Interactions, n_best: int, n_other: int) -> Side:
+        def side(
+            name: str, scorer: Scorer, pairs: Interactions, n_best: int, n_other: int, to: Visits
+        ) -> Side:
             generator = torch_stream(seed, name)
             pools = rank_all(
                 scorer, pairs, pool=pool, batch_size=batch_size, generator=generator, device=device
             )
             law = temperature if sampling == "paper" else None
-            return Side(BestItems(pools, n_best, law), OtherItems(pools, pairs, n_other), device)
+            return Side(BestItems(pools, n_best, law), OtherItems(pools, pairs, n_other), to)
 
-        self.users = side("ties", teacher.scorer, train, n_interesting, n_uninteresting)
+        users = Unique(train, visits, device)
+        self.users = side("ties", teacher.scorer, train, n_interesting, n_uninteresting, users)
         self.items: Side | None = None
         if ir_weight > 0:
             if teacher.embedder is None:
@@ -111,20 +119,24 @@ class RRD(Distiller):
             )
             vectors = teacher.embedder.embed()
             scorer = EmbeddingScorer(Vectors(vectors.items, vectors.users))
-            self.items = side("item ties", scorer, turned, ir_interesting, ir_uninteresting)
+            items = Unique(train, visits, device, of="positives")
+            self.items = side("item ties", scorer, turned, ir_interesting, ir_uninteresting, items)
 
     def begin_epoch(self, epoch: int, generator: torch.Generator, student: Backbone) -> None:  # noqa: ARG002
-        """Draws all lists."""
-        for side in (self.users, self.items):
-            if side is not None and (self.redraw == "epoch" or not side.lists.numel()):
+        """Draws all lists, and the order of the users."""
+        sides = [side for side in (self.users, self.items) if side is not None]
+        for side in sides:
+            if self.redraw == "epoch" or not side.lists.numel():
                 side.draw(generator)
+        for side in sides:
+            side.visits.begin_epoch(generator)
 
     def loss(self, batch: Batch, vectors: Vectors) -> Tensor:
-        """The sum over the step's unique users, and over its items if asked for."""
-        loss = self.users.loss(batch.users, *vectors, sigmoid=self.sigmoid)
+        """The weighted sum over the step's users, and over its items if asked for."""
+        loss = self.users.loss(batch, *vectors, sigmoid=self.sigmoid)
         if self.items is not None:
             users, items = vectors
-            of_items = self.items.loss(batch.positives, items, users, sigmoid=self.sigmoid)
+            of_items = self.items.loss(batch, items, users, sigmoid=self.sigmoid)
             loss = loss + self.ir_weight * of_items
         return loss
 
@@ -135,33 +147,33 @@ class Side:
     Args:
         best: Draws the interesting items.
         others: Draws the uninteresting ones.
-        device: Where to train.
+        visits: Whom a step is about.
     """
 
-    def __init__(self, best: BestItems, others: OtherItems, device: torch.device) -> None:
-        self.best, self.others = best, others
-        self.first_of = FirstOf(len(best.items), device)
+    def __init__(self, best: BestItems, others: OtherItems, visits: Visits) -> None:
+        self.best, self.others, self.visits = best, others, visits
         #: Interesting items in the teacher's order, then the others; -1 where there is none.
         #: Shape [n_users, K + L], int32.
-        self.lists = torch.empty(0, dtype=torch.int32, device=device)
+        self.lists = torch.empty(0, dtype=torch.int32)
 
     def draw(self, generator: torch.Generator) -> None:
         """Draws the lists anew."""
         self.lists = torch.cat([self.best.draw(generator), self.others.draw(generator)], dim=1)
 
-    def loss(self, users: Tensor, rows: Tensor, columns: Tensor, *, sigmoid: bool) -> Tensor:
-        """The list loss, summed over the unique ones of `users`.
+    def loss(self, batch: Batch, rows: Tensor, columns: Tensor, *, sigmoid: bool) -> Tensor:
+        """The list loss, weighted and summed over the users of the step.
 
         Args:
-            users: [B].
+            batch: The step's.
             rows: The student's vectors of the users. Shape [n_users, dim].
             columns: Of the items. Shape [n_items, dim].
             sigmoid: Whether the scores go through a sigmoid.
         """
+        users, weights = self.visits.of_step(batch)
         lists = self.lists.index_select(0, users).long()
         there = lists >= 0
         scores = dots(rows, columns, users, lists.clamp_(min=0))
         if sigmoid:
             scores = scores.sigmoid()
         losses = list_loss(scores, there, self.best.count)
-        return losses @ self.first_of(users).to(losses.dtype)
+        return losses @ weights.to(losses.dtype)

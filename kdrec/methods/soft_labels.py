@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,6 +52,7 @@ def rank_within_groups(
     batch_size: int,
     generator: torch.Generator,
     device: torch.device,
+    quiet: bool = False,
 ) -> GroupPools:
     """Ranks the items of each group that a user has not in training by the teacher's score.
 
@@ -65,6 +67,7 @@ def rank_within_groups(
         batch_size: Users scored at once.
         generator: Draws the order of ties.
         device: Where to score.
+        quiet: Shows no progress, for what is ranked again and again.
 
     Raises:
         KdrecError: If a score is not finite.
@@ -83,7 +86,8 @@ def rank_within_groups(
     tables = score_tables(
         scorer, np.arange(train.n_users), mask=[train], columns=columns, batch_size=batch_size
     )
-    with task("soft labels", total=train.n_users, unit="user") as progress:
+    shown = nullcontext() if quiet else task("soft labels", total=train.n_users, unit="user")
+    with shown as progress:
         for first, table in tables:
             rows = slice(first, first + len(table))
             for group, (start, end, stop) in enumerate(columns.bounds):
@@ -92,7 +96,8 @@ def rank_within_groups(
                 items = small[start:stop].index_select(0, places.view(-1)).view(places.shape)
                 items_out[rows, group, : places.shape[1]] = items.masked_fill_(~real, -1)
                 torch.sum(real, 1, out=sizes[rows, group])
-            progress.advance(len(table))
+            if progress is not None:
+                progress.advance(len(table))
     return GroupPools(items_out, sizes)
 
 
@@ -104,6 +109,7 @@ def rank_all(
     batch_size: int,
     generator: torch.Generator,
     device: torch.device,
+    quiet: bool = False,
 ) -> GroupPools:
     """Ranks all items that a user has not in training: `rank_within_groups` with one group."""
     return rank_within_groups(
@@ -114,6 +120,7 @@ def rank_all(
         batch_size=batch_size,
         generator=generator,
         device=device,
+        quiet=quiet,
     )
 
 

@@ -20,6 +20,7 @@ from kdrec.kernels.dots import dots
 from kdrec.kernels.draws import RankPairs
 from kdrec.methods.base import Distiller, Teacher
 from kdrec.methods.soft_labels import GroupPools, rank_within_groups
+from kdrec.methods.visits import Pass
 from kdrec.models.base import Backbone, Batch, Vectors
 from kdrec.ranges import Count, Range, check_ranges
 from kdrec.seeding import stream, torch_stream
@@ -97,7 +98,7 @@ class UnKD(Distiller):
             groups = random_groups(groups, stream(seed, "groups"))
         self.groups: IntArray = groups
         self.norm, self.swap_defect = norm, swap_defect
-        self.n_users = train.n_users
+        self.users = Pass(train.n_users)
         self.pools: GroupPools = rank_within_groups(
             teacher.scorer,
             train,
@@ -120,8 +121,6 @@ class UnKD(Distiller):
         self.law = RankPairs(sizes.clamp(min=2), mu)
         #: The better items of each user's pairs, then the worse ones. Shape [n_users, 2 n_pairs].
         self.pairs = torch.empty(0, dtype=torch.int64)
-        #: The users in the order of this epoch. Shape [n_users].
-        self.order = torch.empty(0, dtype=torch.int64)
 
     def begin_epoch(self, epoch: int, generator: torch.Generator, student: Backbone) -> None:  # noqa: ARG002
         """Draws all users' pairs and the order in which users are visited."""
@@ -130,15 +129,14 @@ class UnKD(Distiller):
             swapped = torch.rand(worse.shape, generator=generator, device=worse.device) < 0.5
             worse = torch.where(swapped, better, worse)
         self.pairs = self.pools.at(self.pair_group.repeat(2), torch.cat([better, worse], dim=1))
-        self.order = torch.randperm(self.n_users, generator=generator, device=worse.device)
+        self.users.begin_epoch(generator)
 
     def loss(self, batch: Batch, vectors: Vectors) -> Tensor:
         """Eq. (5), or its official form, on this step's users."""
         if self.norm == "official":
             return self._loss_of(batch.users, vectors) / len(batch.users)
-        first = batch.step * self.n_users // batch.n_steps
-        last = (batch.step + 1) * self.n_users // batch.n_steps
-        return self._loss_of(self.order[first:last], vectors) * (batch.n_steps / self.n_users)
+        users = self.users.of_step(batch)
+        return self._loss_of(users, vectors) * (batch.n_steps / self.users.n)
 
     def _loss_of(self, users: Tensor, vectors: Vectors) -> Tensor:
         """`-log sigmoid(s+ - s-)`, weighted and summed over the users' pairs."""
