@@ -334,3 +334,13 @@ def test_first_of_marks_each_id_once(n: int) -> None:
         seen: set[int] = set()
         expected = [not (one in seen or seen.add(one)) for one in ids.tolist()]
         assert first(ids).tolist() == expected
+
+
+@pytest.mark.parametrize("length", [3, 40])
+def test_rows_that_are_many_are_touched_without_repeats(length: int) -> None:
+    table = nn.Parameter(torch.zeros(20, 2))
+    kept = keep_gradient(table)
+    index = torch.randint(20, (length,), generator=torch_stream(0, "rows"))
+    kept.add(index, torch.ones(length, 2))
+    assert set(kept.touched().tolist()) == set(index.tolist())
+    assert len(kept.touched()) == (length if length < 0.3 * 20 else len(set(index.tolist())))

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 _NAME = "_row_gradient"
 _FEW = 0.1  # share of the rows up to which zeroing them alone is faster
+_MANY = 0.3  # share of the rows from which finding the repeats is faster than computing them
 
 
 class RowGradient:
@@ -57,10 +59,14 @@ class RowGradient:
             self._version = _writes(self.dense)
 
     def touched(self) -> Tensor:
-        """The rows added since `clear`, with repeats. Shape [n], int64."""
+        """The rows added since `clear`, some of them repeated. Shape [n], int64."""
         if not self._touched:
             return torch.empty(0, dtype=torch.int64, device=self.dense.device)
-        return torch.cat(self._touched) if len(self._touched) > 1 else self._touched[0]
+        index = torch.cat(self._touched) if len(self._touched) > 1 else self._touched[0]
+        if index.device.type == "cpu" and len(index) > _MANY * len(self.dense):
+            there = torch.zeros(len(self.dense), dtype=torch.bool).index_fill_(0, index, value=True)
+            return torch.from_numpy(np.flatnonzero(there.numpy()))
+        return index
 
     def clear(self) -> None:
         """Makes it zero again."""

@@ -190,6 +190,11 @@ class Side:
     ) -> None:
         self.pool, self.pairs, self.law, self.batch_size = pool, pairs, law, batch_size
         self.visits = visits
+        # The weight of the pool's last item is 1 at this depth, whatever its rank beyond.
+        self.depth = min(pool.shape[1] + math.ceil(_SATURATED * law.temperature), pairs.n_items)
+        gaps = torch.arange(self.depth + 1, device=pool.device)
+        #: Of the gaps 0..depth.
+        self.log_weight = (gaps / law.temperature).tanh().clamp(min=law.floor).log()
         #: rank_S - rank_T of the pool's items. Shape [n_users, P], int32.
         self.gap = torch.empty(0, dtype=torch.int32)
         #: Under-estimated items, then over-estimated ones; -1 for none. [n_users, 2 K], int32.
@@ -201,10 +206,8 @@ class Side:
         if self.law.ranked == "pool":
             ranks = self._ranks_in_pool(student.vectors)
         else:
-            # The weight of the pool's last item is 1 at this depth, whatever its rank beyond.
-            depth = self.pool.shape[1] + math.ceil(_SATURATED * self.law.temperature)
             ranks = ranks_of(
-                student, self.pairs, self.pool, depth=depth, batch_size=self.batch_size
+                student, self.pairs, self.pool, depth=self.depth, batch_size=self.batch_size
             )
         self.gap = (ranks - torch.arange(self.pool.shape[1], device=ranks.device)).int()
 
@@ -224,11 +227,11 @@ class Side:
         """Draws both lists of all users; each is in the teacher's order."""
         for rows in some_rows(self.pool):
             pool = self.pool[rows]
-            gap = self.gap[rows] / self.law.temperature
             lists = []
             for sign in (1, -1):
-                weights = (gap * sign).clamp_(min=0).tanh_().clamp_(min=self.law.floor)
-                log_weights = weights.log_().masked_fill_(pool < 0, -torch.inf)
+                gap = (self.gap[rows] * sign).clamp_(min=0)
+                log_weights = self.log_weight.index_select(0, gap.view(-1)).view(gap.shape)
+                log_weights.masked_fill_(pool < 0, -torch.inf)
                 places = draw_places(log_weights, self.law.n_items, generator)
                 lists.append(places.sort(1).values)
             padded = functional.pad(pool, (0, 1), value=-1)

@@ -22,7 +22,7 @@ from kdrec.kernels.dots import dots
 from kdrec.kernels.topk import top
 from kdrec.kernels.without_replacement import draw_places, some_rows
 from kdrec.methods.base import Distiller, Teacher
-from kdrec.methods.soft_labels import rank_all
+from kdrec.methods.soft_labels import RanksAt, rank_all
 from kdrec.methods.visits import PerInteraction, When
 from kdrec.models.base import Backbone, Batch, Vectors, frozen
 from kdrec.models.score_table import Columns, score_tables
@@ -163,18 +163,14 @@ class RCEKD(Distiller):
     def _rank(self, student: Backbone) -> None:
         """The student's lists, where in them the teacher's best items are, and their scores."""
         width = self.listed.shape[1]
-        order = torch.arange(width, device=self.listed.device)
+        ranks_at = RanksAt(width)
         for first, by_student, by_teacher in self._tables(student):
             rows = slice(first, first + len(by_student))
             values, places = top(by_student, width)
-            real = values > -torch.inf
-            rank = torch.full(by_student.shape, width, dtype=torch.int64, device=order.device)
-            rank.scatter_(1, places, torch.where(real, order, width))
             best = self.best[rows].long()
-            ranks = rank.gather(1, best.clamp(min=0)).masked_fill_(best < 0, width)
-            self.place_of_best[rows] = ranks.int()
+            self.place_of_best[rows] = ranks_at(by_student.shape[1], values, places, best).int()
             self.score_of_best[rows] = by_teacher.gather(1, best.clamp(min=0))
-            self.listed[rows] = places.masked_fill(~real, -1).int()
+            self.listed[rows] = places.masked_fill(values == -torch.inf, -1).int()
             self.score_of_listed[rows] = by_teacher.gather(1, places)
 
     def _tables(self, student: Backbone) -> Iterator[tuple[int, Tensor, Tensor]]:

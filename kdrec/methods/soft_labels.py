@@ -146,19 +146,43 @@ def ranks_of(
     columns = Columns.all(train.n_items, items.device)
     depth = min(depth, train.n_items)
     ranks = torch.full(items.shape, depth, dtype=torch.int64, device=items.device)
-    order = torch.arange(depth, device=items.device)
+    ranks_at = RanksAt(depth)
     tables = score_tables(
         scorer, np.arange(train.n_users), mask=[train], columns=columns, batch_size=batch_size
     )
     for first, table in tables:
-        values, places = top(table, depth)
-        rank = torch.where(values > -torch.inf, order, depth)
-        here = torch.full(table.shape, depth, dtype=torch.int64, device=items.device)
-        here.scatter_(1, places, rank)
-        mine = items[first : first + len(table)].long()
-        found = here.gather(1, mine.clamp(min=0))
-        ranks[first : first + len(table)] = found.masked_fill_(mine < 0, depth)
+        rows = slice(first, first + len(table))
+        ranks[rows] = ranks_at(table.shape[1], *top(table, depth), items[rows].long())
     return ranks
+
+
+class RanksAt:
+    """Ranks of some items, looked up in a table that is used again for other users.
+
+    Args:
+        depth: How many ranks there are; what has none gets this number.
+    """
+
+    def __init__(self, depth: int) -> None:
+        self.depth = depth
+        self._ranks = torch.empty((0, 0), dtype=torch.int64)
+
+    def __call__(self, width: int, values: Tensor, places: Tensor, items: Tensor) -> Tensor:
+        """[B, P] items, below 0 for none, to their ranks.
+
+        Args:
+            width: Columns that items are.
+            values: Best scores of each user; -inf is no rank. Shape [B, depth].
+            places: Their columns.
+            items: [B, P], int64.
+        """
+        if self._ranks.shape[0] < len(items):
+            self._ranks = torch.full((len(items), width), self.depth, device=items.device)
+        table, order = self._ranks[: len(items)], torch.arange(self.depth, device=items.device)
+        table.scatter_(1, places, torch.where(values > -torch.inf, order, self.depth))
+        found = table.gather(1, items.clamp(min=0)).masked_fill_(items < 0, self.depth)
+        table.scatter_(1, places, self.depth)
+        return found
 
 
 @torch.no_grad()
