@@ -93,6 +93,9 @@ def test_a_search_chooses_on_validation_and_its_experiment_runs_as_it_is():
     assert found["best"]["folder"] in again.stdout, "the best trial is the run that it asks for"
     assert len(runs()) == 3
     assert "synthetic-bprmf-unkd" in kd("list", "experiments", "-cd", found["folder"]).stdout
+    settings = ("--config-dir", found["folder"], "tuned=synthetic-bprmf-unkd", "method=unkd")
+    assert found["best"]["folder"] in kd("distill", *settings, *DATA, *SHORT).stdout
+    assert len(runs()) == 3
     assert not [path for path in Path("outputs/runs").glob("*/*") if "_tune_" in path.name]
 
 
@@ -193,6 +196,10 @@ def test_a_teachers_settings_are_searched_too():
     (student,) = runs()
     best = next(run for run in runs("teacher") if str(run.folder) == found["best"]["folder"])
     assert student.manifest["parents"]["teacher"]["identity"] == best.identity
+    folder = str(Path(found["experiment"]).parents[1])
+    short = [word for word in SHORT if not word.startswith("teacher_lr")]
+    kd("distill", "--config-dir", folder, "tuned/teacher=synthetic-bprmf", *DATA, *short)
+    assert len(runs("teacher")) == 3
 
 
 @pytest.mark.slow

@@ -70,6 +70,24 @@ def write_experiment(
         temporary.write_text(f"# @package _global_\n# {what}\n{text}", "utf-8")
 
 
+def write_settings(path: Path, cfg: DictConfig, *, settings: Iterable[str], what: str) -> None:
+    """Writes the settings alone, to be combined with any command: `tuned=NAME`.
+
+    Args:
+        path: The file.
+        cfg: Of `kdrec distill`.
+        settings: Keys.
+        what: One line.
+    """
+    content = OmegaConf.create()
+    for key in settings:
+        OmegaConf.update(content, key, OmegaConf.select(cfg, key))
+    with atomic_path(path) as temporary:
+        temporary.write_text(
+            f"# @package _global_\n# {what}\n{OmegaConf.to_yaml(content)}", "utf-8"
+        )
+
+
 def difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> Plain:
     """What `ours` has and `theirs` has not, or has otherwise."""
     found: Plain = {}

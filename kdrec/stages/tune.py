@@ -16,7 +16,7 @@ from kdrec.errors import KdrecError
 from kdrec.ranges import Count, Natural, check_range
 from kdrec.stages.context import Context
 from kdrec.stages.distill import check_student
-from kdrec.stages.experiment import write_experiment
+from kdrec.stages.experiment import write_experiment, write_settings
 from kdrec.stages.output import drop_unused, say, show_json, wants_json
 from kdrec.stages.preprocess import Data, ensure_split
 from kdrec.stages.space import configured, described, search_space, with_settings
@@ -93,14 +93,14 @@ def run(cfg: DictConfig) -> float | None:
             "\n".join([*sorted(map(str, reasons)), "To begin anew: force=true"]),
         )
     experiment = search.folder / "experiment" / f"{role.name}.yaml"
-    write_experiment(
-        experiment,
-        with_settings(cfg, best.settings),
-        settings=space,
-        what=f"Chosen by kdrec tune, validation {role.metric} {best.value:.4f}, the best of "
-        f"{len(trials)} trials",
-        for_teacher=role.is_teacher,
+    what = (
+        f"Chosen by kdrec tune, validation {role.metric} {best.value:.4f}, the best of "
+        f"{len(trials)} trials"
     )
+    theirs = with_settings(cfg, best.settings)
+    write_experiment(experiment, theirs, settings=space, what=what, for_teacher=role.is_teacher)
+    tuned = search.folder / "tuned" / ("teacher" if role.is_teacher else "")
+    write_settings(tuned / f"{role.name}.yaml", theirs, settings=space, what=what)
     show(search.folder, trials, best, role, size(space))
     drop_unused(context)
     return best.value

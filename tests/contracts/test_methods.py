@@ -54,7 +54,9 @@ def teacher(split: Split) -> Teacher:
 
 
 def build(name: str, split: Split, of: Teacher, **options: object) -> Distiller:
-    cfg = OmegaConf.merge({"student": {"dim": DIM}, "fit": {"epochs": 1000}}, load(name))  # as in a whole configuration
+    cfg = OmegaConf.merge(
+        {"student": {"dim": DIM}, "fit": {"epochs": 1000}}, load(name)
+    )  # as in a whole configuration
     distiller: Distiller = instantiate(cfg, _convert_="all")["method"]["distiller"](
         split.train, of, seed=0, batch_size=16, device=CPU, **options
     )
