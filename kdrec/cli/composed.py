@@ -17,6 +17,7 @@ from kdrec.errors import KdrecError, UsageError
 Plain = dict[str, Any]
 
 _SPLIT = re.compile(r"[.\[\]]+")
+_UNTUNED = re.compile(r"Could not find '(tuned/[^']+)'")
 _NOISE = ("full_key:", "object_type", "reference_type", "See https", "To append to your")
 
 
@@ -24,6 +25,13 @@ def explain(error: Exception) -> KdrecError:
     """What one of Hydra's or OmegaConf's exceptions means for the user, in a few lines."""
     text = str(error).partition("Config search path:")[0].partition("Search path:")[0]
     text += f"\n{error.__cause__}" if error.__cause__ is not None else ""
+    untuned = _UNTUNED.search(text)
+    if untuned:
+        return UsageError(
+            f"There is no conf/{untuned[1]}.yaml: these settings have not been tuned.",
+            "kdrec tune with the same dataset=, student= and method= chooses some and says where "
+            "they are; or name them yourself, without tuned= and without this experiment.",
+        )
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     lines = [line for line in lines if not line.startswith(_NOISE)] or [type(error).__name__]
     kind = KdrecError if type(error).__name__ == "InstantiationException" else UsageError

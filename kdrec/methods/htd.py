@@ -128,6 +128,7 @@ class HTD(Distiller):
             )
             for targets in (self.rows.users, self.rows.items)
         )
+        self.requires_grad_(alpha < 1)  # at 1 nothing teaches the groups
         #: T of this epoch.
         self.temperature = first_temperature
         #: Draws this epoch's Gumbel noise.
@@ -138,8 +139,9 @@ class HTD(Distiller):
         share = min(1.0, (epoch - 1) / self.anneal_epochs)
         ratio = self.last_temperature / self.first_temperature
         self.temperature = self.first_temperature * ratio**share
-        start = torch.randint(1 << 62, (), generator=generator, device=generator.device)
-        self.noise.manual_seed(int(start))
+        if self.alpha < 1:
+            start = torch.randint(1 << 62, (), generator=generator, device=generator.device)
+            self.noise.manual_seed(int(start))
 
     def loss(self, batch: Batch, vectors: Vectors) -> Tensor:
         """`alpha L_TD + (1 - alpha) L_GA` of this step's users and items."""

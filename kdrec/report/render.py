@@ -37,10 +37,10 @@ def show_table(table: Table, out: Console, legend: str = "") -> None:
         max(len(word) for word in [*table.columns[at].split(), *(row[at] for row in texts)])
         for at in range(len(table.columns))
     ]
-    label_width = min(max(map(len, labels)), max(12, out.width // 3))
+    label_width = min(max(map(len, labels), default=0), max(12, out.width // 3))
     counted = any(row.n_runs for row in table.rows)
     room = out.width - label_width - _GAP - (len("runs") + _GAP) * counted
-    for piece in _pieces(widths, room):
+    for piece in _pieces(widths, room) if table.rows else []:
         drawn = RichTable(
             box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, _GAP - 1, 0, 0)
         )

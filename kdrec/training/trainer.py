@@ -91,8 +91,10 @@ class Trainer:
         self.model, self.distiller = model, distiller
         self.l2, self.data_weight, self.weight, self.device = l2, data_weight, weight, device
         self.own_parameters = list(model.parameters())
-        extra = [] if distiller is None else list(distiller.to(device).parameters())
-        self.parameters = [*self.own_parameters, *extra]
+        self.parameters = list(self.own_parameters)
+        if distiller is not None:
+            theirs = distiller.to(device).parameters()
+            self.parameters += [parameter for parameter in theirs if parameter.requires_grad]
         self.numbers = sum(parameter.numel() for parameter in self.parameters)
         self.gradients = [keep_gradient(parameter) for parameter in self.parameters]
         self.optimiser: LazyAdam | torch.optim.Adam

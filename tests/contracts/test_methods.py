@@ -23,7 +23,9 @@ from tests.worlds import blocks
 CPU = torch.device("cpu")
 FOLDER = ROOT / "conf" / "method"
 DIM = 4  # of the student
-FALLS = {"rrd": 0.85, "derrd": 0.85}  # a long list in its order is unlikely with any four numbers
+#: Where less is asked: a long list in its order is unlikely with any four numbers, and what ends in
+#: a ReLU cannot reach the teacher's negative coordinates.
+FALLS = {"rrd": 0.85, "derrd": 0.85, "derrd_legacy": 0.92}
 
 
 def load(name: str) -> DictConfig:
@@ -98,7 +100,8 @@ def test_the_loss_is_finite_and_teaches_the_student(name: str) -> None:
         assert table.grad is not None
         assert bool(torch.isfinite(table.grad).all())
         assert float(table.grad.abs().sum()) > 0
-    assert all(part.grad is not None for part in distiller.parameters())
+    learnt = [part for part in distiller.parameters() if part.requires_grad]
+    assert all(part.grad is not None for part in learnt)
 
 
 @pytest.mark.parametrize("name", METHODS)
