@@ -56,7 +56,8 @@ def popularity_groups_against_random(split: Split) -> Intervals:
         for seed in (0, 1):
             method = UnKD(
                 split.train, teacher, n_groups=4, grouping=grouping, n_pairs=30, mu=20.0,
-                pool=1000, norm="paper", swap_defect=False, seed=seed, batch_size=300, device=CPU,
+                pool=1000, norm="paper", visits="once", swap_defect=False, seed=seed,
+                batch_size=300, device=CPU,
             )  # fmt: skip
             result = evaluate(
                 trained(split, 10, seed, method), split, metrics={"recall": recall}, cutoffs=[10],

@@ -42,7 +42,8 @@ def test_within_an_epoch_nothing_waits_for_the_device(
     split = blocks()
     method = norm and UnKD(
         split.train, Teacher(frozen(model(split)), None), n_groups=2, grouping="popularity",
-        n_pairs=6, mu=4.0, pool=50, norm=norm, swap_defect=True, seed=0, batch_size=64, device=CPU,
+        n_pairs=6, mu=4.0, pool=50, norm=norm, visits="batch", swap_defect=True,
+        seed=0, batch_size=64, device=CPU,
     )  # fmt: skip
     trainer = Trainer(
         model(split), method, split, optimiser=optimiser, lr=0.01, l2=1e-3, batch_size=64,

@@ -20,7 +20,8 @@ from tests.worlds import random_interactions
 CPU = torch.device("cpu")
 OPTIONS = {
     "n_groups": 3, "grouping": "popularity", "n_pairs": 9, "mu": 4.0, "pool": 1000,
-    "norm": "paper", "swap_defect": False, "seed": 0, "batch_size": 7, "device": CPU,
+    "norm": "paper", "visits": "batch", "swap_defect": False,
+    "seed": 0, "batch_size": 7, "device": CPU,
 }  # fmt: skip
 
 

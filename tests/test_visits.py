@@ -120,6 +120,7 @@ def test_a_batch_of_more_interactions_than_users_has_each_user_once() -> None:
 #: Options that take chance out of the steps, so that only who is visited differs, and the item
 #: sides; and the places of the option.
 CASES = {
+    "unkd_official": ([], [""]),
     "rd": (["warm_up=0"], [""]),
     "rrd": (["ir_weight=0.5"], [""]),
     "de": (["n_experts=1"], [""]),
@@ -132,7 +133,7 @@ CASES = {
 
 def build(name: str, when: When) -> tuple[Distiller, BPRMF]:
     options, places = CASES[name]
-    cfg = OmegaConf.merge({"student": {"dim": 4}}, load(name))
+    cfg = OmegaConf.merge({"student": {"dim": 4}, "fit": {"epochs": 1000}}, load(name))
     changes = [*options, *(f"{place}visits={when}" for place in places)]
     cfg.merge_with_dotlist([f"method.distiller.{change}" for change in changes])
     of = EmbeddingScorer(vectors(7, 1))

@@ -20,7 +20,7 @@ from kdrec.kernels.dots import dots
 from kdrec.kernels.draws import RankPairs
 from kdrec.methods.base import Distiller, Teacher
 from kdrec.methods.soft_labels import GroupPools, rank_within_groups
-from kdrec.methods.visits import Pass
+from kdrec.methods.visits import PerInteraction, When
 from kdrec.models.base import Backbone, Batch, Vectors
 from kdrec.ranges import Count, Range, check_ranges
 from kdrec.seeding import stream, torch_stream
@@ -65,6 +65,10 @@ class UnKD(Distiller):
         mu: Scale of the ranking law, at least 0.5: below, nearly all draws are the first rank.
         pool: Longest pool of a user and group.
         norm: "paper" or "official".
+        visits: Of norm="official": "batch", the users of a step's interactions, or "once", each
+            user once an epoch with the weight of all its interactions (`kdrec.methods.visits`);
+            a user's pairs are the same all epoch, so that the mean over interactions is, too.
+            Eq. (5) visits each user once by itself.
         swap_defect: Replicates a defect of the published code: a pair drawn in the wrong order
             becomes the better item twice, and teaches nothing.
         seed: Draws random groups and the order of ties.
@@ -86,6 +90,7 @@ class UnKD(Distiller):
         mu: Annotated[float, Range(0.5)],
         pool: Annotated[int, Range(2)],
         norm: Literal["paper", "official"],
+        visits: When,
         swap_defect: bool,
         seed: int,
         batch_size: int,
@@ -98,7 +103,7 @@ class UnKD(Distiller):
             groups = random_groups(groups, stream(seed, "groups"))
         self.groups: IntArray = groups
         self.norm, self.swap_defect = norm, swap_defect
-        self.users = Pass(train.n_users)
+        self.visits = PerInteraction(train, "once" if norm == "paper" else visits)
         self.pools: GroupPools = rank_within_groups(
             teacher.scorer,
             train,
@@ -129,17 +134,19 @@ class UnKD(Distiller):
             swapped = torch.rand(worse.shape, generator=generator, device=worse.device) < 0.5
             worse = torch.where(swapped, better, worse)
         self.pairs = self.pools.at(self.pair_group.repeat(2), torch.cat([better, worse], dim=1))
-        self.users.begin_epoch(generator)
+        self.visits.begin_epoch(generator)
 
     def loss(self, batch: Batch, vectors: Vectors) -> Tensor:
         """Eq. (5), or its official form, on this step's users."""
         if self.norm == "official":
-            return self._loss_of(batch.users, vectors) / len(batch.users)
-        users = self.users.of_step(batch)
-        return self._loss_of(users, vectors) * (batch.n_steps / self.users.n)
+            users, weights = self.visits.of_step(batch)
+            losses = self._losses(users, vectors).sum(1)
+            return losses @ weights.to(losses.dtype)
+        users = self.visits.ids.of_step(batch)
+        return self._losses(users, vectors).sum() * (batch.n_steps / len(self.share))
 
-    def _loss_of(self, users: Tensor, vectors: Vectors) -> Tensor:
-        """`-log sigmoid(s+ - s-)`, weighted and summed over the users' pairs."""
+    def _losses(self, users: Tensor, vectors: Vectors) -> Tensor:
+        """`-log sigmoid(s+ - s-)` of the users' pairs, with their shares. Shape [n, n_pairs]."""
         scores = dots(*vectors, users, self.pairs.index_select(0, users))
         better, worse = scores.chunk(2, dim=1)
-        return (functional.softplus(worse - better) * self.share.index_select(0, users)).sum()
+        return functional.softplus(worse - better) * self.share.index_select(0, users)

@@ -220,7 +220,8 @@ def distillation(bench: Bench, teacher: Teacher) -> None:
     def unkd(norm: str) -> UnKD:
         return UnKD(
             bench.train, teacher, n_groups=4, grouping="popularity", n_pairs=30, mu=20.0,
-            pool=1000, norm=norm, swap_defect=False, seed=0, batch_size=256, device=bench.device,
+            pool=1000, norm=norm, visits="once", swap_defect=False, seed=0, batch_size=256,
+            device=bench.device,
         )  # type: ignore[arg-type]  # fmt: skip
 
     def epoch(trainer: Trainer) -> Work:

@@ -104,7 +104,8 @@ def stage(name: str, split: Split, device: torch.device) -> Callable[[], object]
     def unkd(scorer: Scorer) -> UnKD:
         return UnKD(
             split.train, Teacher(scorer, None), n_groups=4, grouping="popularity", n_pairs=30,
-            mu=20.0, pool=1000, norm="paper", swap_defect=False, seed=0, batch_size=256,
+            mu=20.0, pool=1000, norm="paper", visits="once", swap_defect=False, seed=0,
+            batch_size=256,
             device=device,
         )  # fmt: skip
 
