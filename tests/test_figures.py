@@ -72,3 +72,11 @@ def test_series_differ_without_their_greys(tmp_path):
 
     assert len({hatch for _, hatch in figures._FILLS[:3]}) == 3
     assert len(set(figures._MARKERS)) == len(figures._MARKERS)
+
+
+def test_a_panel_without_a_value_is_left_out(tmp_path):
+    empty = Panel("empty", "", "Change (%)", [Series("popular", points(math.nan, math.nan))], [])
+    figure = Figure("figure9", "bars", "", [empty, *FIGURES["bars"][:1]], 3)
+    svg = figure.write(tmp_path)[1].read_text("utf-8")
+    alone = Figure("figure9", "bars", "", FIGURES["bars"][:1], 3).write(tmp_path / "alone")
+    assert svg == alone[1].read_text("utf-8")

@@ -37,9 +37,13 @@ _GREYS = ("0.0", "0.35", "0.55")
 
 
 def write(figure: Figure, folder: Path) -> list[Path]:
-    """Draws a figure into `<folder>/<name>.png` and `.svg`; same numbers, same bytes."""
-    columns = max(1, min(figure.n_columns, len(figure.panels)))
-    rows = math.ceil(len(figure.panels) / columns)
+    """Draws a figure into `<folder>/<name>.png` and `.svg`; same numbers, same bytes.
+
+    A panel without a value of ours is left out; the tables say what is missing.
+    """
+    panels = [panel for panel in figure.panels if _has_values(panel)] or figure.panels[:1]
+    columns = max(1, min(figure.n_columns, len(panels)))
+    rows = math.ceil(len(panels) / columns)
     written = []
     with mpl.rc_context():
         mpl.rcdefaults()  # not what a matplotlibrc of this machine says
@@ -47,12 +51,12 @@ def write(figure: Figure, folder: Path) -> list[Path]:
         layout = ConstrainedLayoutEngine(w_pad=0.09, h_pad=0.07)
         canvas = Canvas(figsize=(_WIDTH * columns, _HEIGHT * rows + 0.4), layout=layout)
         axes = list(canvas.subplots(rows, columns, squeeze=False).flat)
-        for panel, ax in zip(figure.panels, axes, strict=False):
+        for panel, ax in zip(panels, axes, strict=False):
             _KINDS[figure.kind](panel, ax)
             ax.set_title(panel.title)
             ax.set_xlabel(panel.x_label)
             ax.set_ylabel(panel.y_label)
-        for ax in axes[len(figure.panels) :]:
+        for ax in axes[len(panels) :]:
             ax.set_axis_off()
         _legend(canvas, axes)
         options: dict[str, dict[str, Any]] = {
@@ -65,6 +69,10 @@ def write(figure: Figure, folder: Path) -> list[Path]:
                 canvas.savefig(partial, format=kind, **option)
             written.append(path)
     return written
+
+
+def _has_values(panel: Panel) -> bool:
+    return any(math.isfinite(point.y) for series in panel.series for point in series.points)
 
 
 def _legend(canvas: Any, axes: Sequence[Axes]) -> None:
