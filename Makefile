@@ -46,7 +46,7 @@ type: setup  ## Check types
 	$(BIN)/mypy
 
 bench: setup  ## Time the hot routines beside their floors
-	$(BIN)/python tests/benchmarks/bench.py $(ARGS)
+	$(BIN)/python -m tests.benchmarks.bench $(ARGS)
 
 bench-scale: setup  ## Time and memory from 1 to 20 million interactions (ten minutes, 8 GiB)
 	$(BIN)/python tests/benchmarks/scale.py $(ARGS)

@@ -1,6 +1,6 @@
 """Times the hot routines beside their floors and their naive twins; prints a table.
 
-    python tests/benchmarks/bench.py [--users 5219 --items 25181 --per-user 24] [--device cpu]
+    python -m tests.benchmarks.bench [--users 5219 --items 25181 --per-user 24] [--device cpu]
 
 Everything runs in this one process on random data of CiteULike's shape. What a row compares is
 timed in turns, `--rounds` times each, and the least time is taken: what a machine that does other
@@ -20,6 +20,8 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
 from rich.console import Console
 from rich.table import Table
 from torch.nn import functional
@@ -38,6 +40,7 @@ from kdrec.models.bprmf import BPRMF
 from kdrec.models.lightgcn import LightGCN
 from kdrec.seeding import torch_stream
 from kdrec.training.trainer import Trainer, batches
+from tests.contracts.test_methods import METHODS, load
 
 BATCH, LR, L2 = 2048, 1e-3, 1e-3
 Work = Callable[[], object]
@@ -280,6 +283,28 @@ def ranking(bench: Bench, teacher: EmbeddingScorer) -> None:
     bench.row("evaluation of test and validation", "2 x (scores + topk 20)", times, 1.5)
 
 
+def methods(bench: Bench, teacher: Teacher) -> None:
+    """An epoch of every method: the first, the second, and one when temperatures have fallen.
+
+    The first ranks the catalogue by the student where a method does so, and what is soft is
+    softest; the second ranks only where `rank_every` is 1.
+    """
+    none = bench.trainer(None)
+    for name in METHODS:
+        cfg = OmegaConf.merge({"student": {"dim": 10}, "fit": {"epochs": 1000}}, load(name))
+        method: Distiller = instantiate(cfg, _convert_="all")["method"]["distiller"](
+            bench.train, teacher, seed=0, batch_size=256, device=bench.device
+        )
+        trainer = bench.trainer(method)
+        works: dict[str, Work] = {
+            f"{at}": functools.partial(trainer.epoch, at, with_ratio=False) for at in (1, 2, 999)
+        }
+        times = bench.least(none=functools.partial(none.epoch, 1, with_ratio=False), **works)
+        for at in works:
+            found = {"floor": times["none"], "ours": times[at]}
+            bench.row(f"{name}, epoch {at}", "an epoch of none", found)
+
+
 def commands(bench: Bench) -> None:
     """The program as a user starts it: seconds of whole processes."""
     program = [sys.executable, "-m", "kdrec"]
@@ -305,7 +330,7 @@ def commands(bench: Bench) -> None:
         bench.row(words, "one second", {"floor": second, "ours": times[name]}, bound)
 
 
-PARTS = ("training", "distillation", "ranking", "commands")
+PARTS = ("training", "distillation", "ranking", "commands", "methods")
 
 
 def main() -> None:
@@ -316,7 +341,7 @@ def main() -> None:
     parser.add_argument("--per-user", type=int, default=24)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS[:-1])
     given = parser.parse_args()
     split = world(given.users, given.items, given.per_user)
     bench = Bench(split, torch.device(given.device), given.rounds)
@@ -330,6 +355,9 @@ def main() -> None:
         ranking(bench, scorer)
     if "commands" in given.only:
         commands(bench)
+    if "methods" in given.only:
+        kind = functools.partial(BPRMF, bench.train, dim=100)
+        methods(bench, Teacher(scorer, scorer, (scorer, scorer), fresh=lambda g: kind(generator=g)))
     Console(width=max(140, Console().width)).print(bench.table)
 
 
