@@ -227,7 +227,7 @@ def learn(model: Backbone, split: Split) -> Backbone:
     fit(
         model, None, split, name="m", optimiser="adam", lr=0.02, lr_factor=1.0, average=0.0,
         l2=1e-3, batch_size=128, epochs=60, eval_every=5, patience=60, cutoff=5, data_weight=1.0,
-        weight=0.0, seed=0, eval_batch_size=16, device=CPU,
+        weight=0.0, checkpoints=0, seed=0, eval_batch_size=16, device=CPU,
     )  # fmt: skip
     return model
 
