@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from kdrec.methods.soft_labels import rank_all, ranks_of
+from kdrec.methods.soft_labels import rank_all, ranks_of, scores_at
 from kdrec.models.base import EmbeddingScorer, Vectors
 from kdrec.seeding import torch_stream
 from tests.worlds import random_interactions
@@ -42,3 +42,17 @@ def test_all_unseen_items_are_one_pool() -> None:
     assert pools.items.shape == (30, 1, 10)
     ranks = ranks_of(scorer, train, pools.items[:, 0], depth=20, batch_size=7)
     assert torch.equal(ranks, torch.arange(10).expand(30, 10))
+
+
+@pytest.mark.parametrize("n_users", [3, 8, 29, 30])
+def test_no_digit_of_a_score_depends_on_how_many_users_are_scored_at_once(n_users: int) -> None:
+    draw = torch_stream(0, "vectors")
+    scorer = EmbeddingScorer(
+        Vectors(torch.randn(30, 40, generator=draw), torch.randn(50, 40, generator=draw))
+    )
+    everything = torch.arange(50).expand(n_users, -1)
+    found = [
+        scores_at(scorer, everything, n_items=50, batch_size=batch_size)
+        for batch_size in range(1, 32)
+    ]
+    assert all(torch.equal(one, found[0]) for one in found)
