@@ -10,7 +10,7 @@ from torch.nn import functional
 from kdrec.data.interactions import Interactions
 from kdrec.errors import UsageError
 from kdrec.kernels.dots import dots
-from kdrec.kernels.draws import draw_columns
+from kdrec.kernels.draws import draw_columns, uniform
 from kdrec.methods.base import Distiller, Teacher
 from kdrec.models.base import Backbone, Batch, Scorer, Vectors, frozen
 from kdrec.models.score_table import Columns, score_tables
@@ -68,7 +68,7 @@ class BD(Distiller):
     from the lowest score, so that it draws items that the *other* one ranks far worse
     (`sign_defect`); and it scores training items 0, so that they may be drawn: here they never
     are. Items are drawn anew in each epoch, from ranks that are renewed every `rank_every` epochs;
-    these epochs' draws are kept, 8 bytes an epoch and training pair.
+    these epochs' draws are kept, 8 bytes an epoch and training pair, and 16 more while drawing.
 
     Args:
         train: Training pairs.
@@ -134,7 +134,10 @@ class BD(Distiller):
     @torch.no_grad()
     def _draw(self, student: Scorer, generator: torch.Generator) -> Tensor:
         train = self.train_pairs
-        drawn = torch.empty((self.rank_every, len(train), 2), dtype=torch.int32, device=self.device)
+        shape = (self.rank_every, len(train), 2)
+        drawn = torch.empty(shape, dtype=torch.int32, device=self.device)
+        # All at once, so that no draw depends on how many users are scored together.
+        numbers = uniform(torch.Size(shape), generator)
         columns, everyone = Columns.all(train.n_items, self.device), np.arange(train.n_users)
         tables = (
             score_tables(
@@ -154,7 +157,9 @@ class BD(Distiller):
                 (better_by_far(lead, self.student_scale), better(-lead, self.teacher_scale))
             ):
                 drawn[:, pairs, side] = draw_columns(
-                    weight * unseen, rows.expand(self.rank_every, -1), generator
+                    weight * unseen,
+                    rows.expand(self.rank_every, -1),
+                    numbers[:, pairs, side].contiguous(),
                 ).int()
         return drawn
 
