@@ -248,6 +248,10 @@ def test_a_teacher_that_is_not_learnt_and_options_out_of_range_are_refused() -> 
     scorer = EmbeddingScorer(mf(train, 2, 9).embed())
     with pytest.raises(UsageError, match="method=bd trains its teacher"):
         BD(train, Teacher(scorer, scorer), **OPTIONS)
+    not_by_vectors = mf(train, 6, 1)
+    not_by_vectors.ranks_by_vectors = False  # type: ignore[misc]
+    with pytest.raises(UsageError, match="does not rank by them"):
+        BD(train, Teacher(scorer, None, fresh=lambda _: not_by_vectors), **OPTIONS)
     for option, wrong in (
         ("tau", 0.0), ("teacher_weight", -1.0), ("student_scale", 0.0),
         ("teacher_scale", -0.1), ("rank_every", 0), ("l2", -1.0), ("tau", math.nan),

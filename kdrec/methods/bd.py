@@ -63,6 +63,10 @@ class BD(Distiller):
     and says what model the method's own is. Where no item of a user has a positive weight, as if
     all ranks agree, nothing is distilled.
 
+    Scores are dot products of vectors, which must rank a user's items as the teacher does: the
+    teacher may be one of `debias=pd`, whose loss it then has and whose s_ui is t, but not of
+    `debias=pda`.
+
     Decisions and departures: the paper's losses are sums over the pairs of a batch, the data loss
     included; here all are means, which leaves their ratio. The published notebook counts ranks
     from the lowest score, so that it draws items that the *other* one ranks far worse
@@ -85,7 +89,8 @@ class BD(Distiller):
         device: Where to draw and train.
 
     Raises:
-        UsageError: If an option is out of its range, or the teacher makes no fresh model.
+        UsageError: If an option is out of its range, or the teacher makes no fresh model, or one
+            whose vectors do not rank as it does.
     """
 
     def __init__(
@@ -112,6 +117,11 @@ class BD(Distiller):
                 "Use teacher=bprmf or teacher=lightgcn.",
             )
         self.teacher = teacher.fresh(torch_stream(seed, "teacher")).to(device)
+        if not self.teacher.ranks_by_vectors:
+            raise UsageError(
+                "method=bd learns from dot products, and this teacher does not rank by them.",
+                "Use debias=none or debias=pd.",
+            )
         self.teacher_weight, self.tau, self.l2 = teacher_weight, tau, l2
         self.student_scale, self.teacher_scale = student_scale, teacher_scale
         self.rank_every, self.sign_defect = rank_every, sign_defect
