@@ -129,6 +129,13 @@ def test_following_the_regulariser_restores_the_students_order(kind: str) -> Non
     assert agreement() > 0.9
 
 
+def test_items_are_drawn_in_each_epoch() -> None:
+    method, student = make(), BPRMF(TRAIN, dim=4, generator=torch_stream(0, "init"))
+    first = method.drawn.clone()
+    method.begin_epoch(2, torch_stream(2, "distil"), student)
+    assert float((method.drawn != first).any(1).float().mean()) > 0.5
+
+
 def test_a_step_without_a_user_has_no_regulariser() -> None:
     method = make(de=partial(DE_PART, visits="once"))
     steps = [Batch(USERS, USERS, USERS, number, 100) for number in range(100)]
