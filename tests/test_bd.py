@@ -9,7 +9,7 @@ import torch
 
 from kdrec.data.interactions import Interactions, Split
 from kdrec.errors import UsageError
-from kdrec.kernels.draws import draw_columns
+from kdrec.kernels.draws import draw_columns, uniform
 from kdrec.methods import bd
 from kdrec.methods.base import Teacher
 from kdrec.methods.bd import BD, ranks
@@ -248,6 +248,10 @@ def test_a_teacher_that_is_not_learnt_and_options_out_of_range_are_refused() -> 
     scorer = EmbeddingScorer(mf(train, 2, 9).embed())
     with pytest.raises(UsageError, match="method=bd trains its teacher"):
         BD(train, Teacher(scorer, scorer), **OPTIONS)
+    not_by_vectors = mf(train, 6, 1)
+    not_by_vectors.ranks_by_vectors = False  # type: ignore[misc]
+    with pytest.raises(UsageError, match="does not rank by them"):
+        BD(train, Teacher(scorer, None, fresh=lambda _: not_by_vectors), **OPTIONS)
     for option, wrong in (
         ("tau", 0.0), ("teacher_weight", -1.0), ("student_scale", 0.0),
         ("teacher_scale", -0.1), ("rank_every", 0), ("l2", -1.0), ("tau", math.nan),
@@ -259,7 +263,7 @@ def test_a_teacher_that_is_not_learnt_and_options_out_of_range_are_refused() -> 
 def test_columns_are_drawn_by_their_weight_in_the_row() -> None:
     weights = torch.tensor([[0.0, 2.0, 0.0, 6.0, 0.0], [0.0] * 5, [1e-30, 0.0, 0.0, 0.0, 3e-30]])
     rows = torch.arange(3).expand(40_000, 3)
-    found = draw_columns(weights, rows, torch_stream(0, "d"))
+    found = draw_columns(weights, rows, uniform(rows.shape, torch_stream(0, "d")))
     assert bool((found[:, 1] == -1).all())
     for row, law in ((0, [0, 0.25, 0, 0.75, 0]), (2, [0.25, 0, 0, 0, 0.75])):
         share = np.bincount(found[:, row].numpy(), minlength=5) / 40_000
@@ -267,12 +271,23 @@ def test_columns_are_drawn_by_their_weight_in_the_row() -> None:
         assert (share[np.array(law) == 0] == 0).all()
 
 
-def test_the_largest_number_stays_in_its_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "kdrec.kernels.draws.uniform",
-        lambda shape, _: torch.full(shape, 1 - 2.0**-53, dtype=torch.float64),
-    )
-    weights = torch.ones(1000, 7)
+@pytest.mark.parametrize("real", [torch.float32, torch.float64])
+@pytest.mark.parametrize("n", [1, 1000, 5000])
+def test_the_largest_number_stays_in_its_row(n: int, real: torch.dtype) -> None:
+    weights = torch.ones(n, 7)
     weights[:, -2:] = 0
-    found = draw_columns(weights, torch.arange(1000), torch_stream(0, "d"))
-    assert bool((found == 4).all())
+    largest = torch.full((n,), 1 - torch.finfo(real).eps / 2, dtype=real)
+    assert bool((draw_columns(weights, torch.arange(n), largest) == 4).all())
+
+
+def test_a_draw_does_not_depend_on_the_rows_beside_it() -> None:
+    draw = torch_stream(0, "d")
+    weights, rows = (
+        torch.rand(900, 40, generator=draw),
+        torch.randint(900, (20_000,), generator=draw),
+    )
+    numbers = uniform(rows.shape, draw)
+    whole = draw_columns(weights, rows, numbers.clone())
+    late = rows >= 600
+    part = draw_columns(weights[600:], rows[late] - 600, numbers[late])
+    assert torch.equal(part, whole[late])

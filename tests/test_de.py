@@ -64,8 +64,12 @@ def naive(experts: Experts, s: Tensor, z: Tensor) -> Tensor:
 @pytest.mark.parametrize("expert", ["relu_inside", "relu_last"])
 @pytest.mark.parametrize("epoch", [1, 4, 11])
 @pytest.mark.parametrize("n_experts", [1, 6])
-def test_the_loss_is_the_papers_over_the_batch(expert: str, epoch: int, n_experts: int) -> None:
+@pytest.mark.parametrize("routes", [True, False])
+def test_the_loss_is_the_papers_over_the_batch(
+    expert: str, epoch: int, n_experts: int, routes: bool
+) -> None:
     method, of = make(expert=expert, n_experts=n_experts), vectors(4, 5)
+    method.users.routes = method.items.routes = routes
     method.begin_epoch(epoch, torch_stream(1, "d"), student())
     draw = torch_stream(1, "d")
     shares = [

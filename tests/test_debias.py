@@ -120,9 +120,14 @@ def test_without_debiasing_the_teacher_is_its_model_and_nothing_else() -> None:
 def test_pd_has_vectors_and_pda_has_none() -> None:
     check_needs(config("lightgcn", "pd", "vectors"))
     check_needs(config("bprmf", "pda", "scores"))
-    check_needs(config("bprmf", "pda", "training"))
     with pytest.raises(UsageError, match=r"needs a teacher with vectors.*bprmf\+pda is none"):
         check_needs(config("bprmf", "pda", "vectors"))
+
+
+def test_a_teacher_that_does_not_rank_by_its_vectors_is_not_trained_along() -> None:
+    check_needs(config("bprmf", "pd", "training"))
+    with pytest.raises(UsageError, match=r"ranks by its vectors.*bprmf\+pda is none"):
+        check_needs(config("bprmf", "pda", "training"))
 
 
 def test_what_there_is_to_debias_with_is_listed() -> None:

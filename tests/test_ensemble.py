@@ -99,6 +99,17 @@ def test_a_member_that_scores_all_alike_has_no_say(how: str) -> None:
     assert torch.allclose(apart, apart[:, :1].expand_as(apart), atol=1e-6)
 
 
+def test_huge_scores_of_training_items_silence_no_member() -> None:
+    train = random_interactions(users=9, items=20, density=0.2)
+    a, b, _ = tables(train)
+    high = b.clone()
+    high[train.users, train.items] = 1e8
+    users, unseen = torch.arange(9), torch.ones(9, 20, dtype=torch.bool)
+    unseen[train.users, train.items] = False
+    plain, same = (ensemble(train, [a, one], "score").scores(users)[unseen] for one in (b, high))
+    assert torch.allclose(plain, same)
+
+
 def test_what_the_scale_of_a_member_is_does_not_matter() -> None:
     train = random_interactions(users=9, items=20)
     a, b, _ = tables(train)

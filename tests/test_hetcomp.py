@@ -272,6 +272,16 @@ def test_the_objective_turns_to_order_when_the_curriculum_is_through() -> None:
     )
 
 
+def test_users_are_visited_in_another_order_in_each_epoch() -> None:
+    train = random_interactions(users=12, items=60, density=0.15)
+    method, draw, orders = make(train), torch_stream(0, "distil"), []
+    for epoch in (1, 2):
+        method.begin_epoch(epoch, draw, bprmf(train))
+        orders.append(method.order.tolist())
+    assert sorted(orders[0]) == sorted(orders[1]) == list(range(12))
+    assert orders[0] != orders[1]
+
+
 def test_a_teacher_of_one_checkpoint_is_at_its_end() -> None:
     train = random_interactions(users=12, items=60, density=0.15)
     assert make(train, one(train, 4)).final

@@ -4,6 +4,7 @@ import itertools
 import math
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 
@@ -126,6 +127,25 @@ def test_following_the_regulariser_restores_the_students_order(kind: str) -> Non
         optimiser.step()
     assert first < 0.75
     assert agreement() > 0.9
+
+
+def test_items_are_drawn_in_each_epoch() -> None:
+    method, student = make(), BPRMF(TRAIN, dim=4, generator=torch_stream(0, "init"))
+    first = method.drawn.clone()
+    method.begin_epoch(2, torch_stream(2, "distil"), student)
+    assert float((method.drawn != first).any(1).float().mean()) > 0.5
+
+
+def test_a_step_without_a_user_has_no_regulariser() -> None:
+    method = make(de=partial(DE_PART, visits="once"))
+    steps = [Batch(USERS, USERS, USERS, number, 100) for number in range(100)]
+    assert min(len(method.de.visit_users.of_step(of)[0]) for of in steps) == 0
+    losses = [float(method.loss(of, vectors(4, 5)).detach()) for of in steps]
+    assert np.isfinite(losses).all()
+    more = [method.consistency(*method.de.visit_users.of_step(of), vectors(4, 5)) for of in steps]
+    whole = method.consistency(*method.de.visit_users.of_step(BATCH), vectors(4, 5))
+    assert float(whole.detach()) > 0
+    assert sum(float(part.detach() > 0) for part in more) == 30
 
 
 @pytest.mark.parametrize(

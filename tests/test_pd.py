@@ -184,6 +184,19 @@ def test_pd_ranks_as_its_vectors_do_by_either_score() -> None:
     assert lists[0] == lists[1]
 
 
+@pytest.mark.parametrize("link", ["elu", "relu"])
+def test_soft_labels_keep_the_order_of_scores_below_0_whatever_the_link(link: str) -> None:
+    train = random_interactions()
+    model = spread(make(train, link=link, soft_label="elu"))
+    users, items = (part.detach().double() for part in model.embed())
+    raw = users @ items.T
+    expected = torch.where(raw > 0, raw + 1, raw.exp()).float()
+    assert 0.2 < float((raw < 0).float().mean()) < 0.8
+    for scorer in (model, frozen(model)):
+        found = scorer.scores(torch.arange(train.n_users)).detach()
+        assert torch.allclose(found, expected, rtol=1e-4)
+
+
 def test_pda_ranks_by_its_popularity_too_and_shows_no_vectors() -> None:
     train = random_interactions()
     users = torch.arange(train.n_users)
@@ -227,7 +240,7 @@ def learn(model: Backbone, split: Split) -> Backbone:
     fit(
         model, None, split, name="m", optimiser="adam", lr=0.02, lr_factor=1.0, average=0.0,
         l2=1e-3, batch_size=128, epochs=60, eval_every=5, patience=60, cutoff=5, data_weight=1.0,
-        weight=0.0, seed=0, eval_batch_size=16, device=CPU,
+        weight=0.0, checkpoints=0, seed=0, eval_batch_size=16, device=CPU,
     )  # fmt: skip
     return model
 

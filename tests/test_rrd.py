@@ -158,6 +158,23 @@ def test_users_with_few_or_no_other_items_have_what_there_is() -> None:
     assert sorted(drawn[2].tolist()) == [4, 5, 6]
 
 
+def test_a_list_may_have_no_uninteresting_items() -> None:
+    train = random_interactions()
+    method, of = make(train, n_uninteresting=0), vectors(train, seed=5)
+    method.begin_epoch(1, torch_stream(0, "distil"), bprmf(train))
+    total = 0.0
+    for user in (3, 8):
+        listed = method.users.lists[user].tolist()
+        assert len(listed) == 5
+        total += naive([float(of.users[user] @ of.items[item]) for item in listed], [])
+    of.users.requires_grad_()
+    loss = method.loss(step([3, 8]), of)
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert float(loss.detach()) == pytest.approx(total / 2)
+    assert of.users.grad is not None
+    assert bool(torch.isfinite(of.users.grad).all())
+
+
 def test_lists_are_drawn_in_each_epoch_or_once() -> None:
     train = random_interactions()
     for redraw, same in (("epoch", False), ("never", True)):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from kdrec.errors import KdrecError
+from kdrec.kernels import topology
 from kdrec.kernels.topology import (
     positive_topology_distance,
     topology_distance,
@@ -19,6 +20,7 @@ from kdrec.methods.base import Teacher
 from kdrec.methods.ftd import FTD
 from kdrec.models.base import Batch, EmbeddingScorer, Vectors
 from kdrec.seeding import torch_stream
+from tests.waits import Seen
 from tests.worlds import random_interactions
 
 CPU = torch.device("cpu")
@@ -83,6 +85,24 @@ def test_all_distances_and_their_gradients_are_those_of_all_pairs(
         )
         torch.testing.assert_close(value, wanted, rtol=1e-9, atol=1e-12)
         torch.testing.assert_close(gradient, wanted_gradient, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("n", [1, 300, 600])
+def test_looking_at_all_pairs_gives_what_looking_at_those_of_a_group_gives(
+    n: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unit, rows = unit_rows(normal(n, 7, seed=1)), unit_rows(normal(n, 3, seed=2)).requires_grad_()
+    groups = torch.randint(3, (n,), generator=torch_stream(3, "groups"))
+    values, gradients = [], []
+    for knows in (True, False):
+        monkeypatch.setattr(topology, "_knows_groups", lambda _, knows=knows: knows)
+        values.append(positive_topology_distance(unit, rows, groups))
+        gradients.append(torch.autograd.grad(values[-1], rows)[0])
+    torch.testing.assert_close(*values, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(*gradients, rtol=1e-9, atol=1e-10)
+    with Seen() as seen:
+        positive_topology_distance(unit, rows, groups)
+    assert seen.waits() == set()
 
 
 @pytest.mark.parametrize("kind", ["full", "within", "positive"])

@@ -117,8 +117,26 @@ def test_items_never_seen_in_training_are_no_soft_label() -> None:
     assert sorted(set(method.pools.items.unique().tolist()) - {-1}) == [0, 1, 2, 3]
 
 
-def test_an_epoch_of_the_papers_loss_is_equation_5() -> None:
-    train = random_interactions(density=0.15)
+def short() -> Interactions:
+    """Users who have 30, 29, 10 and 3 of 30 items: pools are empty, of one item, short."""
+    rng = np.random.default_rng(0)
+    items = [rng.permutation(30)[:n] for n in (30, 29, 10, 3)]
+    users = np.repeat(np.arange(4), [len(of) for of in items])
+    return Interactions.from_pairs(users, np.concatenate(items), n_users=4, n_items=30)
+
+
+WORLDS = [random_interactions(density=0.15), short()]
+
+
+def test_short_pools_have_no_pairs() -> None:
+    method = make(WORLDS[1])
+    assert not method.valid[:2].any()
+    assert bool(method.valid[2:].any(1).all())
+    assert method.pools.sizes.sum(1).tolist() == [0, 1, 20, 27]
+
+
+@pytest.mark.parametrize("train", WORLDS, ids=["long", "short"])
+def test_an_epoch_of_the_papers_loss_is_equation_5(train: Interactions) -> None:
     method = make(train)
     method.begin_epoch(1, torch_stream(0, "distil"), bprmf(train))
     student = vectors(train, seed=5)
@@ -137,12 +155,12 @@ def test_an_epoch_of_the_papers_loss_is_equation_5() -> None:
         assert np.mean(losses) == pytest.approx(expected, rel=1e-9)
 
 
-def test_the_official_norm_is_the_mean_over_pairs_and_over_the_batch() -> None:
-    train = random_interactions(density=0.15)
+@pytest.mark.parametrize("train", WORLDS, ids=["long", "short"])
+def test_the_official_norm_is_the_mean_over_pairs_and_over_the_batch(train: Interactions) -> None:
     method = make(train, norm="official")
     method.begin_epoch(1, torch_stream(0, "distil"), bprmf(train))
     student = vectors(train, seed=5)
-    users = torch.tensor([3, 3, 8])
+    users = torch.tensor([3, 3, 2, 1, 0])
     better, worse = method.pairs.chunk(2, dim=1)
     each = []
     for user in users.tolist():
@@ -153,7 +171,7 @@ def test_the_official_norm_is_the_mean_over_pairs_and_over_the_batch() -> None:
             for b, w, ok in zip(better[user], worse[user], method.valid[user], strict=True)
             if ok
         ]
-        each.append(np.mean(losses))
+        each.append(np.mean(losses) if losses else 0.0)
     assert float(method.loss(step(users), student)) == pytest.approx(np.mean(each), rel=1e-6)
 
 
@@ -196,6 +214,16 @@ def test_the_same_seed_draws_the_same_pairs() -> None:
         drawn.append(method.pairs)
     assert torch.equal(drawn[0], drawn[1])
     assert not torch.equal(drawn[0], drawn[2])
+
+
+def test_pairs_are_drawn_in_each_epoch() -> None:
+    train = random_interactions()
+    method, draw, drawn = make(train), torch_stream(0, "distil"), []
+    for epoch in (1, 2):
+        method.begin_epoch(epoch, draw, bprmf(train))
+        drawn.append(method.pairs)
+    changed = (drawn[0] != drawn[1]).view(train.n_users, 2, -1).any(1)[method.valid]
+    assert 0.5 < float(changed.float().mean()) < 1
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,12 @@ def test_expected_steps_are_exact_and_close_to_the_law_of_independent_draws() ->
     assert expected_steps(many, 48).tolist() == pytest.approx(independent, rel=5e-3)
 
 
+@pytest.mark.filterwarnings("error")
+def test_an_item_that_is_every_pairs_negative_is_in_every_step() -> None:
+    train = Interactions.from_pairs(np.arange(6), np.zeros(6, np.int64), n_users=6, n_items=2)
+    assert HalfItems(train, "once", CPU).expected(3).tolist() == pytest.approx([1.5, 1.5])
+
+
 def test_a_batch_of_more_interactions_than_users_has_each_user_once() -> None:
     users = torch.arange(20).repeat(4)
     ids, weights = Unique(TRAIN, "batch", CPU).of_step(Batch(users, users, users, 0, 1))

@@ -136,15 +136,16 @@ def topology_distance_within(
     return distance
 
 
-def _blocks(in_order: Tensor) -> Iterator[tuple[slice, slice]]:
-    """Blocks of sorted rows, and which rows hold all of their groups.
+def _knows_groups(device: torch.device) -> bool:
+    """Whether the host sees where groups end; for an accelerator's it would have to wait."""
+    return device.type == "cpu"
 
-    On a CPU these are the group's own. An accelerator's host would have to wait for their numbers,
-    so that there they are all rows.
-    """
+
+def _blocks(in_order: Tensor) -> Iterator[tuple[slice, slice]]:
+    """Blocks of sorted rows, and which rows hold all of their groups: their own, or all rows."""
     n = len(in_order)
     cuts = [0, n]
-    if in_order.device.type == "cpu":
+    if _knows_groups(in_order.device):
         cuts = [0, *(np.diff(in_order.numpy()).nonzero()[0] + 1).tolist(), n]
     for start, stop in itertools.pairwise(cuts):
         for first in range(start, stop, _BLOCK):

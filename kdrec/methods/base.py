@@ -15,7 +15,7 @@ NEEDS = {
     "scores": "any teacher",
     "vectors": "a teacher with vectors",
     "trajectory": "teachers with checkpoints of their training",
-    "training": "a teacher that is learnt by gradient descent",
+    "training": "a teacher that is learnt by gradient descent and ranks by its vectors",
 }
 """What a method may ask of its teacher, `needs` in its config file, and how that is called."""
 

@@ -10,7 +10,7 @@ from torch.nn import functional
 from kdrec.data.interactions import Interactions
 from kdrec.errors import UsageError
 from kdrec.kernels.dots import dots
-from kdrec.kernels.draws import draw_columns
+from kdrec.kernels.draws import draw_columns, uniform
 from kdrec.methods.base import Distiller, Teacher
 from kdrec.models.base import Backbone, Batch, Scorer, Vectors, frozen
 from kdrec.models.score_table import Columns, score_tables
@@ -63,12 +63,16 @@ class BD(Distiller):
     and says what model the method's own is. Where no item of a user has a positive weight, as if
     all ranks agree, nothing is distilled.
 
+    Scores are dot products of vectors, which must rank a user's items as the teacher does: the
+    teacher may be one of `debias=pd`, whose loss it then has and whose s_ui is t, but not of
+    `debias=pda`.
+
     Decisions and departures: the paper's losses are sums over the pairs of a batch, the data loss
     included; here all are means, which leaves their ratio. The published notebook counts ranks
     from the lowest score, so that it draws items that the *other* one ranks far worse
     (`sign_defect`); and it scores training items 0, so that they may be drawn: here they never
     are. Items are drawn anew in each epoch, from ranks that are renewed every `rank_every` epochs;
-    these epochs' draws are kept, 8 bytes an epoch and training pair.
+    these epochs' draws are kept, 8 bytes an epoch and training pair, and 16 more while drawing.
 
     Args:
         train: Training pairs.
@@ -85,7 +89,8 @@ class BD(Distiller):
         device: Where to draw and train.
 
     Raises:
-        UsageError: If an option is out of its range, or the teacher makes no fresh model.
+        UsageError: If an option is out of its range, or the teacher makes no fresh model, or one
+            whose vectors do not rank as it does.
     """
 
     def __init__(
@@ -112,6 +117,11 @@ class BD(Distiller):
                 "Use teacher=bprmf or teacher=lightgcn.",
             )
         self.teacher = teacher.fresh(torch_stream(seed, "teacher")).to(device)
+        if not self.teacher.ranks_by_vectors:
+            raise UsageError(
+                "method=bd learns from dot products, and this teacher does not rank by them.",
+                "Use debias=none or debias=pd.",
+            )
         self.teacher_weight, self.tau, self.l2 = teacher_weight, tau, l2
         self.student_scale, self.teacher_scale = student_scale, teacher_scale
         self.rank_every, self.sign_defect = rank_every, sign_defect
@@ -134,7 +144,10 @@ class BD(Distiller):
     @torch.no_grad()
     def _draw(self, student: Scorer, generator: torch.Generator) -> Tensor:
         train = self.train_pairs
-        drawn = torch.empty((self.rank_every, len(train), 2), dtype=torch.int32, device=self.device)
+        shape = (self.rank_every, len(train), 2)
+        drawn = torch.empty(shape, dtype=torch.int32, device=self.device)
+        # All at once, so that no draw depends on how many users are scored together.
+        numbers = uniform(torch.Size(shape), generator)
         columns, everyone = Columns.all(train.n_items, self.device), np.arange(train.n_users)
         tables = (
             score_tables(
@@ -154,7 +167,9 @@ class BD(Distiller):
                 (better_by_far(lead, self.student_scale), better(-lead, self.teacher_scale))
             ):
                 drawn[:, pairs, side] = draw_columns(
-                    weight * unseen, rows.expand(self.rank_every, -1), generator
+                    weight * unseen,
+                    rows.expand(self.rank_every, -1),
+                    numbers[:, pairs, side].contiguous(),
                 ).int()
         return drawn
 

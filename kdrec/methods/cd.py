@@ -55,7 +55,8 @@ class CD(Distiller):
     law has its temperature in ranks; `rank_every` above 1 keeps the student's ranking for some
     epochs, from which items are still drawn anew; `scale="standardise"` takes from a user's t the
     mean and divides by the standard deviation of the teacher's scores of all items that the user
-    has not in training, for teachers whose scores are no log-odds.
+    has not in training, for teachers whose scores are no log-odds; the teacher's logits
+    `(t + t2) / t1` are cut to -40..40, beyond which q is 0 or 1 in float32.
 
     Args:
         train: Training pairs, left out of what is drawn.

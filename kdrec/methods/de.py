@@ -37,9 +37,10 @@ class DE(Distiller):
 
     T falls geometrically from `first_temperature` in the first epoch to `last_temperature` after
     `anneal_epochs`, and then stays. The published code anneals over the largest number of epochs.
-    With its 1000, T is 0.1 after 100 epochs and 0.001 after 300, where nearly every row has one
-    expert, so that stopping early changes little; the choice is not tied to `fit.epochs`. The
-    first 75 of these epochs, in which many experts have a share, cost two to three times the later
+    So does `conf/method/de.yaml`, whose `anneal_epochs` is `fit.epochs`: a longer or shorter fit
+    anneals more slowly or faster. With 1000, T is 0.1 after 100 epochs and 0.001 after 300, where
+    nearly every row has one expert, so that stopping early changes little. The first 75 of these
+    epochs, in which many experts have a share, cost two to three times the later
     ones on a CPU, and eight times with `visits="batch"`; a smaller `anneal_epochs` shortens them.
 
     Departures: the gate is `softmax((W t + b + g) / T)`, where the published code adds 1e-10 to

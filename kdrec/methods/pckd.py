@@ -108,18 +108,21 @@ class PCKD(Distiller):
         items = drawn.clamp_(min=0).flatten()
         mine = vectors.users.detach().index_select(0, users)
         theirs = vectors.items.detach().index_select(0, items)
-        before = _scores(mine, theirs)
-        after = _scores(
+        projected = (
             self.de.project(self.de.users, users, mine, used),
             self.de.project(self.de.items, items, theirs, (there & used.unsqueeze(1)).flatten()),
+        )
+        before, after = (
+            _scores(of_users, of_items.view(*drawn.shape, of_users.shape[1]))
+            for of_users, of_items in ((mine, theirs), projected)
         )
         loss = list_term if self.regulariser == "list" else pair_term
         return loss(before, after, there, self.tau) @ weights.to(before.dtype)
 
 
 def _scores(users: Tensor, items: Tensor) -> Tensor:
-    """[B, d] and [B Q, d] to the inner products [B, Q]."""
-    return torch.bmm(items.view(len(users), -1, users.shape[1]), users.unsqueeze(2)).squeeze(2)
+    """[B, d] and [B, Q, d] to the inner products [B, Q]."""
+    return torch.bmm(items, users.unsqueeze(2)).squeeze(2)
 
 
 def list_term(before: Tensor, after: Tensor, there: Tensor, tau: float) -> Tensor:

@@ -78,4 +78,4 @@ class OtherItems:
         users = torch.arange(len(free), device=free.device).repeat_interleave(self.count)
         places = torch.minimum(drawn.T.flatten(), (free - 1).clamp(min=0).index_select(0, users))
         items = self.rest.at(users, places).masked_fill_(~there, -1)
-        return items.to(torch.int32).view(-1, self.count)
+        return items.to(torch.int32).view(len(free), self.count)

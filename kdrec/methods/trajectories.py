@@ -16,6 +16,7 @@ from kdrec.methods.base import Teacher
 from kdrec.methods.curriculum import chosen_lists
 from kdrec.methods.soft_labels import rank_all
 from kdrec.models.base import Scorer
+from kdrec.models.score_table import spans
 
 RealArray = NDArray[np.float32] | NDArray[np.float64]
 
@@ -125,9 +126,8 @@ def best_positives(
     importance = np.zeros(len(train))
     for scorer in scorers:
         parts = []
-        for first in range(0, train.n_users, batch_size):
-            last = min(first + batch_size, train.n_users)
-            pairs = slice(starts[first], starts[last])
+        for first, start, last in spans(train.n_users, batch_size):
+            pairs = slice(starts[start], starts[last])
             scores = scorer.scores(torch.arange(first, last, device=device))
             rows = torch.from_numpy(train.users[pairs] - first).to(device)
             parts.append(scores[rows, torch.from_numpy(train.items[pairs]).to(device)].cpu())

@@ -76,7 +76,10 @@ class Visits(ABC):
         """How many visits each id is expected to have in an epoch of `n_steps`. Shape [n]."""
 
     def begin_epoch(self, generator: torch.Generator) -> None:
-        """Draws the order of the ids, after all else, so that `when` changes no other draw."""
+        """Draws the order of the ids, after all else of the epoch.
+
+        So `when` changes no other draw of the first epoch; those of later ones follow this one.
+        """
         if self.when == "once":
             self.ids.begin_epoch(generator)
 
@@ -179,7 +182,9 @@ class HalfItems(Visits):
 
     def expected(self, n_steps: int) -> FloatArray:
         """Half the steps with the item as positive, and half of those with it as negative."""
-        in_step = -np.expm1(np.log1p(-self.chance) * (self.n_pairs / n_steps))
+        with np.errstate(divide="ignore"):  # log 0 where the item is every pair's negative
+            none = np.log1p(-np.minimum(self.chance, 1))
+        in_step = -np.expm1(none * (self.n_pairs / n_steps))
         both: FloatArray = expected_steps(self.counts, n_steps) + n_steps * in_step
         return both / 2
 

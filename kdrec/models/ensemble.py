@@ -81,7 +81,7 @@ def standardised(scores: Tensor, seen: Tensor) -> Tensor:
     mean = scores.masked_fill(seen, 0).sum(1, keepdim=True) / n
     apart = scores - mean
     std = apart.masked_fill(seen, 0).square_().sum(1, keepdim=True).div_(n).sqrt_()
-    alike = std <= _CONSTANT * scores.abs().amax(1, keepdim=True)
+    alike = std <= _CONSTANT * scores.masked_fill(seen, 0).abs().amax(1, keepdim=True)
     return apart.div_(std.masked_fill_(alike, 1)).masked_fill_(alike, 0)
 
 

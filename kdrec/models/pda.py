@@ -21,6 +21,10 @@ class PDA(PD):
     stage it is the popularity that PD learns with (PDG-A). The published code has one exponent for
     both.
 
+    With `floor=0` and `popularity="scaled"`, as in the published code, the items of the lowest
+    count have m = 0, and score exactly 0 for every user: they tie, below all others. A floor above
+    0, such as 1e-9, lets them be ranked.
+
     Its vectors know nothing of popularity and do not rank as it does, so that it is known by its
     scores alone.
 

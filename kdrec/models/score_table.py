@@ -15,6 +15,7 @@ from kdrec.models.base import Backbone, EmbeddingScorer, Scorer
 
 _DOT_PRODUCTS = (Backbone.scores, EmbeddingScorer.scores)
 _CACHE_CELLS = 1 << 22  # scores that are worked on together on a CPU: what its caches hold
+_LEAST = 8  # users of a product, if there are so many; of 1 to 3 rows it is rounded otherwise
 
 
 class Columns:
@@ -72,7 +73,8 @@ def score_tables(
         users: Who is scored, in this order. Shape [n].
         mask: Pairs that get the score -inf.
         columns: Layout of the table.
-        batch_size: The most users scored at once.
+        batch_size: The most users scored at once, of 8 or more. Scores do not depend on it to
+            the last bit, except for an accelerator's.
 
     Yields:
         The place of the batch's first user, and the table, [B, width], -inf where a pair is
@@ -81,21 +83,36 @@ def score_tables(
     Raises:
         KdrecError: If a score is NaN or infinite, or the scores have a wrong shape.
     """
-    size = max(1, min(batch_size, len(users)))
+    size = batch_size
     if columns.device.type == "cpu":
-        size = min(size, max(8, _CACHE_CELLS // columns.width))
+        size = min(size, _CACHE_CELLS // columns.width)
     score = _Scores(scorer, columns)
     masked = _Masked(users, mask, columns)
     index = torch.from_numpy(users).to(columns.device)
-    work = torch.empty((size, columns.width), dtype=torch.float32, device=columns.device)
-    for start in range(0, len(users), size):
-        batch = index[start : start + size]
-        table = work[: len(batch)]
-        score.write(batch, table)
-        for _, end, stop in columns.bounds:
-            table[:, end:stop] = -torch.inf
+    shape = (min(max(size, _LEAST), len(users)), columns.width)
+    work = torch.empty(shape, dtype=torch.float32, device=columns.device)
+    for first, start, stop in spans(len(users), size):
+        score.write(index[first:stop], work[: stop - first])
+        table = work[start - first : stop - first]
+        for _, end, padded in columns.bounds:
+            table[:, end:padded] = -torch.inf
         masked.write(start, table)
         yield start, table
+
+
+def spans(n_users: int, size: int) -> Iterator[tuple[int, int, int]]:
+    """Cuts users 0..n-1 into batches that are scored by products of 8 rows or more.
+
+    BLAS has another order of summation for a few rows, so that a user's scores would depend on
+    how many are left for the last batch: it is scored with some of the users before it.
+
+    Yields:
+        The first user to be scored, the first of the batch, and its end.
+    """
+    size = max(size, _LEAST)
+    for start in range(0, n_users, size):
+        stop = min(start + size, n_users)
+        yield max(0, min(start, stop - _LEAST)), start, stop
 
 
 class _Scores:

@@ -30,7 +30,7 @@ def check_needs(cfg: DictConfig) -> None:
         "scores": True,
         "vectors": issubclass(kind, Embedder) and getattr(kind, "ranks_by_vectors", True),
         "trajectory": not computed,
-        "training": issubclass(kind, Backbone),
+        "training": issubclass(kind, Backbone) and kind.ranks_by_vectors,
     }
     if not has[needs]:
         who = f"teacher={name}"

@@ -60,7 +60,7 @@ def build(name: str, split: Split, of: Teacher, **options: object) -> Distiller:
         {"student": {"dim": DIM}, "fit": {"epochs": 1000}}, load(name)
     )  # as in a whole configuration
     distiller: Distiller = instantiate(cfg, _convert_="all")["method"]["distiller"](
-        split.train, of, seed=0, batch_size=16, device=CPU, **options
+        split.train, of, **{"seed": 0, "batch_size": 16, "device": CPU, **options}
     )
     return distiller
 
@@ -136,6 +136,27 @@ def test_an_epoch_depends_on_its_generator_alone(name: str) -> None:
         drew = not torch.equal(before, draw.get_state())
     assert losses[0] == losses[1]
     assert (losses[0] != losses[2]) == drew
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_how_many_users_are_scored_at_once_changes_no_byte(name: str) -> None:
+    split = blocks(users=51)  # a last batch of two, and of one
+    of, found = teacher(split), []
+    for batch_size in (7, 50, 1000):
+        model, distiller = student(split), build(name, split, of, batch_size=batch_size)
+        draw = torch_stream(0, "distil")
+        losses = []
+        for epoch in (1, 2):
+            distiller.begin_epoch(epoch, draw, model)
+            loss = distiller.loss(batch(split), model.embed())
+            loss.backward()
+            losses.append(loss.detach())
+        found.append([*losses, model.user_table.grad, model.item_table.grad])
+    for other in found[1:]:
+        for one, same in zip(found[0], other, strict=True):
+            assert one is not None
+            assert same is not None
+            assert torch.equal(one, same)
 
 
 @pytest.mark.parametrize("name", METHODS)

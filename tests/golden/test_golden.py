@@ -9,7 +9,8 @@ import torch
 
 from kdrec.kernels.draws import RankPairs, draw_ranks
 from tests import clitoys
-from tests.golden.numbers import COMMANDS, FILE, measure
+from tests.contracts.test_methods import METHODS
+from tests.golden.numbers import COMMANDS, FILE, LOSSES, measure, measure_losses
 
 GOLDEN = json.loads(FILE.read_text("utf-8"))
 BEFORE = "citeulike unkd, pairs by rejection"
@@ -18,6 +19,21 @@ BEFORE = "citeulike unkd, pairs by rejection"
 @pytest.fixture(autouse=True)
 def root_logger() -> Iterator[None]:
     yield from clitoys.keep_root_logger()
+
+
+@pytest.fixture(scope="module")
+def losses(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
+    return measure_losses(METHODS, tmp_path_factory.mktemp("losses"))
+
+
+def test_there_is_a_number_of_every_method() -> None:
+    assert sorted(GOLDEN[LOSSES]) == METHODS
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_loss_of_a_method_is_the_golden_one(name: str, losses: dict[str, float]) -> None:
+    """Other draws change it by 1e-5 or more, if the method draws anything in so small a world."""
+    assert losses[name] == pytest.approx(GOLDEN[LOSSES][name], rel=8e-6)
 
 
 def by_rejection(self: RankPairs, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
