@@ -199,7 +199,7 @@ def test_the_item_side_is_the_user_side_of_the_world_turned_round() -> None:
     method.begin_epoch(1, torch_stream(0, "distil"), bprmf(train))
     assert method.items is not None
     teacher = vectors(train)
-    total = 3 * float(method.users.loss(step([3, 8, 3]), *of, sigmoid=False))
+    total = 3 * float(method.users.loss(step([3, 8, 3]), of, sigmoid=False))
     for item in (7, 11):
         lists = method.items.lists[item].tolist()
         seen = set(train.users[train.items == item].tolist())

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from kdrec.errors import KdrecError
+from kdrec.errors import UsageError
 from kdrec.kernels import topology
 from kdrec.kernels.topology import (
     positive_topology_distance,
@@ -179,5 +179,5 @@ def test_ftd_compares_the_unique_users_and_items_of_a_step() -> None:
 
 
 def test_a_teacher_without_vectors_is_refused() -> None:
-    with pytest.raises(KdrecError, match="needs its vectors"):
+    with pytest.raises(UsageError, match="needs its vectors"):
         ftd(None, "sum")

@@ -15,11 +15,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from kdrec.data.interactions import Interactions
-from kdrec.errors import UsageError
 from kdrec.kernels.dots import dots
-from kdrec.kernels.listwise import list_loss
 from kdrec.kernels.without_replacement import draw_places, some_rows
 from kdrec.methods.base import Distiller, Teacher
+from kdrec.methods.ranked_lists import item_side, step_loss, turn
 from kdrec.methods.soft_labels import rank_all, ranks_of
 from kdrec.methods.visits import Unique, Visits, When
 from kdrec.models.base import Backbone, Batch, EmbeddingScorer, Scorer, Vectors
@@ -122,27 +121,17 @@ class DCD(Distiller):
         self.users = side("ties", teacher.scorer, train, Unique(train, visits, device))
         self.items: Side | None = None
         if item_weight > 0:
-            if teacher.embedder is None:
-                raise UsageError(
-                    f"item_weight={item_weight:g} ranks the users of each item, for which DCD "
-                    "needs a teacher with vectors.",
-                    "Set method.distiller.item_weight=0, or teacher=bprmf.",
-                )
-            turned = Interactions.from_pairs(
-                train.items, train.users, n_users=train.n_items, n_items=train.n_users
+            scorer, turned = item_side(
+                teacher, train, method="DCD", option="item_weight", weight=item_weight
             )
-            self.items = side(
-                "item ties",
-                EmbeddingScorer(_turn(teacher.embedder.embed())),
-                turned,
-                Unique(train, visits, device, of="positives"),
-            )
+            items = Unique(train, visits, device, of="positives")
+            self.items = side("item ties", scorer, turned, items)
 
     def begin_epoch(self, epoch: int, generator: torch.Generator, student: Backbone) -> None:
         """Ranks where an epoch of ranking has come, draws all lists and the users' order."""
         with torch.no_grad():
             vectors = student.embed()
-        both = ((self.users, vectors), (self.items, _turn(vectors)))
+        both = ((self.users, vectors), (self.items, turn(vectors)))
         sides = [(side, turned) for side, turned in both if side is not None]
         for side, turned in sides:
             if not len(side.gap) or (epoch - 1) % self.rank_every == 0:
@@ -155,12 +144,8 @@ class DCD(Distiller):
         """The list losses of the step's users, and items, weighted and summed."""
         loss = self.users.loss(batch, vectors)
         if self.items is not None:
-            loss = loss + self.item_weight * self.items.loss(batch, _turn(vectors))
+            loss = loss + self.item_weight * self.items.loss(batch, turn(vectors))
         return loss
-
-
-def _turn(vectors: Vectors) -> Vectors:
-    return Vectors(vectors.items, vectors.users)
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,10 +223,5 @@ class Side:
             self.lists[rows] = padded.gather(1, torch.cat(lists, 1))
 
     def loss(self, batch: Batch, vectors: Vectors) -> Tensor:
-        """The list loss, weighted and summed over the users of the step."""
-        users, weights = self.visits.of_step(batch)
-        lists = self.lists.index_select(0, users).long()
-        there = lists >= 0
-        scores = dots(*vectors, users, lists.clamp_(min=0))
-        losses = list_loss(scores, there, lists.shape[1] // 2)
-        return losses @ weights.to(losses.dtype)
+        """`step_loss` of the lists."""
+        return step_loss(self.lists, self.lists.shape[1] // 2, self.visits, batch, vectors)

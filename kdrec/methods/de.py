@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -11,13 +11,11 @@ from kdrec.data.interactions import Interactions
 from kdrec.errors import UsageError
 from kdrec.kernels.rows import lookup
 from kdrec.methods.base import Distiller, Teacher
-from kdrec.methods.experts import Experts
+from kdrec.methods.experts import Experts, Temperature, annealed
 from kdrec.methods.visits import HalfItems, Unique, When
 from kdrec.models.base import Backbone, Batch, Vectors
-from kdrec.ranges import Count, Range, check_ranges
+from kdrec.ranges import Count, check_ranges
 from kdrec.seeding import torch_stream
-
-Temperature = Annotated[float, Range(1e-30)]
 
 
 class DE(Distiller):
@@ -89,8 +87,7 @@ class DE(Distiller):
         check_ranges(DE.__init__, locals())
         if teacher.embedder is None:
             raise UsageError("DE needs a teacher with vectors.", "teacher=bprmf has vectors.")
-        self.first_temperature, self.last_temperature = first_temperature, last_temperature
-        self.anneal_epochs = anneal_epochs
+        self.annealing = (first_temperature, last_temperature, anneal_epochs)
         generator = torch_stream(seed, "experts")
         self.users, self.items = (
             Experts(
@@ -111,9 +108,7 @@ class DE(Distiller):
 
     def begin_epoch(self, epoch: int, generator: torch.Generator, student: Backbone) -> None:  # noqa: ARG002
         """Sets the temperature, draws the order of users and items, keeps the generator."""
-        share = min(1.0, (epoch - 1) / self.anneal_epochs)
-        ratio = self.last_temperature / self.first_temperature
-        self.temperature = self.first_temperature * ratio**share
+        self.temperature = annealed(epoch, *self.annealing)
         self.generator = generator
         for visits in (self.visit_users, self.visit_items):
             visits.begin_epoch(generator)

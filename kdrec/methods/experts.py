@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -13,9 +13,19 @@ from kdrec.data.interactions import IntArray
 from kdrec.errors import KdrecError
 from kdrec.kernels.draws import log_exponential
 from kdrec.kernels.grouped import grouped_linear
+from kdrec.ranges import Range
 
+Temperature = Annotated[float, Range(1e-30)]
 _NOTHING = 2.0**-24  # a share below half a unit in the last place of 1: adding it changes nothing
 _MANY = 0.3  # share of (row, expert) pairs from which all experts at once are faster than in turn
+
+
+def annealed(epoch: int, first: float, last: float, n_epochs: int) -> float:
+    """The temperature of an epoch, from 1: geometrically to `last` after `n_epochs`, then that."""
+    share = min(1.0, (epoch - 1) / n_epochs)
+    ratio: float = last / first
+    temperature: float = first * ratio**share
+    return temperature
 
 
 class Experts(nn.Module):

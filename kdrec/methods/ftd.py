@@ -43,7 +43,7 @@ class FTD(Distiller):
         device: Where to train.
 
     Raises:
-        KdrecError: If the teacher has no vectors.
+        UsageError: If the teacher has no vectors.
     """
 
     def __init__(

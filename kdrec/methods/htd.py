@@ -6,7 +6,7 @@ and asks for two coarser things: the cosines within a group, and those with the 
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -19,13 +19,11 @@ from kdrec.kernels.topology import (
     unit_rows,
 )
 from kdrec.methods.base import Distiller, Teacher
-from kdrec.methods.experts import Experts
+from kdrec.methods.experts import Experts, Temperature, annealed
 from kdrec.methods.rows import Rows, StepRows
 from kdrec.models.base import Backbone, Batch, Vectors
-from kdrec.ranges import Count, Range, Share, check_ranges
+from kdrec.ranges import Count, Share, check_ranges
 from kdrec.seeding import torch_stream
-
-Temperature = Annotated[float, Range(1e-30)]
 
 
 class HTD(Distiller):
@@ -85,8 +83,7 @@ class HTD(Distiller):
         device: Where to train.
 
     Raises:
-        KdrecError: If the teacher has no vectors.
-        UsageError: If an option is out of its range.
+        UsageError: If an option is out of its range, or the teacher has no vectors.
     """
 
     def __init__(
@@ -114,8 +111,7 @@ class HTD(Distiller):
         self.student_dim, self.n_groups, self.alpha = student_dim, n_groups, alpha
         self.group_level, self.pairs, self.own_group = group_level, pairs, own_group
         self.prototype_gradient, self.norm = prototype_gradient, norm
-        self.first_temperature, self.last_temperature = first_temperature, last_temperature
-        self.anneal_epochs = anneal_epochs
+        self.annealing = (first_temperature, last_temperature, anneal_epochs)
         self.rows = StepRows(teacher, device)
         draw = torch_stream(seed, "experts")
         self.users, self.items = (
@@ -136,9 +132,7 @@ class HTD(Distiller):
 
     def begin_epoch(self, epoch: int, generator: torch.Generator, student: Backbone) -> None:  # noqa: ARG002
         """Sets the temperature, and the start of the epoch's Gumbel noise."""
-        share = min(1.0, (epoch - 1) / self.anneal_epochs)
-        ratio = self.last_temperature / self.first_temperature
-        self.temperature = self.first_temperature * ratio**share
+        self.temperature = annealed(epoch, *self.annealing)
         if self.alpha < 1:
             start = torch.randint(1 << 62, (), generator=generator, device=generator.device)
             self.noise.manual_seed(int(start))

@@ -8,9 +8,15 @@ from torch import Tensor
 
 from kdrec.data.interactions import Interactions
 from kdrec.data.sampling import Rest
+from kdrec.errors import UsageError
+from kdrec.kernels.dots import dots
 from kdrec.kernels.draws import uniform
+from kdrec.kernels.listwise import list_loss
 from kdrec.kernels.without_replacement import draw_distinct
+from kdrec.methods.base import Teacher
 from kdrec.methods.soft_labels import GroupPools
+from kdrec.methods.visits import Visits
+from kdrec.models.base import Batch, EmbeddingScorer, Vectors
 
 
 class BestItems:
@@ -79,3 +85,64 @@ class OtherItems:
         places = torch.minimum(drawn.T.flatten(), (free - 1).clamp(min=0).index_select(0, users))
         items = self.rest.at(users, places).masked_fill_(~there, -1)
         return items.to(torch.int32).view(len(free), self.count)
+
+
+def step_loss(
+    lists: Tensor,
+    n_listed: int,
+    visits: Visits,
+    batch: Batch,
+    vectors: Vectors,
+    *,
+    sigmoid: bool = False,
+) -> Tensor:
+    """The list loss, weighted and summed over the users of the step.
+
+    Args:
+        lists: Items in order, then the others; -1 where there is none. Shape [n_users, K + L].
+        n_listed: K.
+        visits: Whom a step is about.
+        batch: The step's.
+        vectors: The student's.
+        sigmoid: Whether the scores go through a sigmoid.
+    """
+    users, weights = visits.of_step(batch)
+    items = lists.index_select(0, users).long()
+    there = items >= 0
+    scores = dots(*vectors, users, items.clamp_(min=0))
+    if sigmoid:
+        scores = scores.sigmoid()
+    losses = list_loss(scores, there, n_listed)
+    return losses @ weights.to(losses.dtype)
+
+
+def turn(vectors: Vectors) -> Vectors:
+    """Items in the place of users."""
+    return Vectors(vectors.items, vectors.users)
+
+
+def item_side(
+    teacher: Teacher, train: Interactions, *, method: str, option: str, weight: float
+) -> tuple[EmbeddingScorer, Interactions]:
+    """The teacher and the pairs with items in the place of users.
+
+    Args:
+        teacher: With vectors.
+        train: Training pairs.
+        method: Who asks.
+        option: Which of its options asks for the item side.
+        weight: The option's value.
+
+    Raises:
+        UsageError: If the teacher has no vectors.
+    """
+    if teacher.embedder is None:
+        raise UsageError(
+            f"{option}={weight:g} ranks the users of each item, for which {method} needs a "
+            "teacher with vectors.",
+            f"Set method.distiller.{option}=0, or teacher=bprmf.",
+        )
+    turned = Interactions.from_pairs(
+        train.items, train.users, n_users=train.n_items, n_items=train.n_users
+    )
+    return EmbeddingScorer(turn(teacher.embedder.embed())), turned

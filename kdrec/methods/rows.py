@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from kdrec.errors import KdrecError
+from kdrec.errors import UsageError
 from kdrec.kernels.first import FirstOf
 from kdrec.kernels.rows import lookup
 from kdrec.methods.base import Teacher
@@ -38,12 +38,12 @@ class StepRows:
         device: Where to train.
 
     Raises:
-        KdrecError: If the teacher has no vectors.
+        UsageError: If the teacher has no vectors.
     """
 
     def __init__(self, teacher: Teacher, device: torch.device) -> None:
         if teacher.embedder is None:
-            raise KdrecError(
+            raise UsageError(
                 "The teacher is known by its scores alone; the method needs its vectors.",
                 "Use a teacher such as bprmf or lightgcn.",
             )

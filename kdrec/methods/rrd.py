@@ -8,14 +8,11 @@ import torch
 from torch import Tensor
 
 from kdrec.data.interactions import Interactions
-from kdrec.errors import UsageError
-from kdrec.kernels.dots import dots
-from kdrec.kernels.listwise import list_loss
 from kdrec.methods.base import Distiller, Teacher
-from kdrec.methods.ranked_lists import BestItems, OtherItems
+from kdrec.methods.ranked_lists import BestItems, OtherItems, item_side, step_loss, turn
 from kdrec.methods.soft_labels import rank_all
 from kdrec.methods.visits import Unique, Visits, When
-from kdrec.models.base import Backbone, Batch, EmbeddingScorer, Scorer, Vectors
+from kdrec.models.base import Backbone, Batch, Scorer, Vectors
 from kdrec.ranges import Count, Natural, NonNegative, Range, check_ranges
 from kdrec.seeding import torch_stream
 
@@ -108,17 +105,9 @@ class RRD(Distiller):
         self.users = side("ties", teacher.scorer, train, n_interesting, n_uninteresting, users)
         self.items: Side | None = None
         if ir_weight > 0:
-            if teacher.embedder is None:
-                raise UsageError(
-                    f"ir_weight={ir_weight:g} ranks the users of each item, for which RRD needs a "
-                    "teacher with vectors.",
-                    "Set method.distiller.ir_weight=0, or teacher=bprmf.",
-                )
-            turned = Interactions.from_pairs(
-                train.items, train.users, n_users=train.n_items, n_items=train.n_users
+            scorer, turned = item_side(
+                teacher, train, method="RRD", option="ir_weight", weight=ir_weight
             )
-            vectors = teacher.embedder.embed()
-            scorer = EmbeddingScorer(Vectors(vectors.items, vectors.users))
             items = Unique(train, visits, device, of="positives")
             self.items = side("item ties", scorer, turned, ir_interesting, ir_uninteresting, items)
 
@@ -133,10 +122,9 @@ class RRD(Distiller):
 
     def loss(self, batch: Batch, vectors: Vectors) -> Tensor:
         """The weighted sum over the step's users, and over its items if asked for."""
-        loss = self.users.loss(batch, *vectors, sigmoid=self.sigmoid)
+        loss = self.users.loss(batch, vectors, sigmoid=self.sigmoid)
         if self.items is not None:
-            users, items = vectors
-            of_items = self.items.loss(batch, items, users, sigmoid=self.sigmoid)
+            of_items = self.items.loss(batch, turn(vectors), sigmoid=self.sigmoid)
             loss = loss + self.ir_weight * of_items
         return loss
 
@@ -160,20 +148,6 @@ class Side:
         """Draws the lists anew."""
         self.lists = torch.cat([self.best.draw(generator), self.others.draw(generator)], dim=1)
 
-    def loss(self, batch: Batch, rows: Tensor, columns: Tensor, *, sigmoid: bool) -> Tensor:
-        """The list loss, weighted and summed over the users of the step.
-
-        Args:
-            batch: The step's.
-            rows: The student's vectors of the users. Shape [n_users, dim].
-            columns: Of the items. Shape [n_items, dim].
-            sigmoid: Whether the scores go through a sigmoid.
-        """
-        users, weights = self.visits.of_step(batch)
-        lists = self.lists.index_select(0, users).long()
-        there = lists >= 0
-        scores = dots(rows, columns, users, lists.clamp_(min=0))
-        if sigmoid:
-            scores = scores.sigmoid()
-        losses = list_loss(scores, there, self.best.count)
-        return losses @ weights.to(losses.dtype)
+    def loss(self, batch: Batch, vectors: Vectors, *, sigmoid: bool) -> Tensor:
+        """`step_loss` of the lists."""
+        return step_loss(self.lists, self.best.count, self.visits, batch, vectors, sigmoid=sigmoid)
