@@ -30,6 +30,10 @@ report:
 What runs must have are labels of their manifests (method, model, teacher, dim, role, ...) or dotted
 settings (method.n_groups, fit.weight, teacher.dim, ...); a list means any of its values, null that
 there is none. A method's teacher is the student's model unless `teacher` says another (or `any`).
+
+Of several settings that fit a row, those that the preset's command gives are shown, then those with
+the most runs; behind varied rows, and of a cohort's teacher, they are chosen once
+(`kdrec.report.rows`, `kdrec.report.chosen`).
 """
 
 from __future__ import annotations
@@ -62,6 +66,7 @@ class RowSpec:
         paper: Its name in the paper's numbers, "" if it has none there.
         x: Value of what is varied, None if nothing is.
         x_name: Short name of what is varied.
+        varied: The label or setting that is varied, "" if nothing is.
     """
 
     name: str
@@ -70,6 +75,7 @@ class RowSpec:
     paper: str = ""
     x: Any = None
     x_name: str = ""
+    varied: str = ""
 
     @property
     def is_teacher(self) -> bool:
@@ -208,4 +214,4 @@ def _rows(methods: Mapping[str, Any] | Sequence[str]) -> Iterator[RowSpec]:
             short = short_name(key)
             for value in values:
                 label = f"{name} {short}={setting_text(value)}"
-                yield RowSpec(label, name, where | {key: value}, "", value, short)
+                yield RowSpec(label, name, where | {key: value}, "", value, short, key)
