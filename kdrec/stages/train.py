@@ -10,7 +10,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from kdrec.artifacts import Run, digest, find_run, lock
-from kdrec.errors import KdrecError
+from kdrec.errors import KdrecError, StorageError
 from kdrec.methods.base import Teacher
 from kdrec.models.base import Backbone, Embedder, frozen
 from kdrec.models.ensemble import Ensemble
@@ -187,7 +187,7 @@ def _load_ensemble(cfg: DictConfig, context: Context, data: Data) -> Teacher:
     for name, one in member_configs(cfg).items():
         run = trained_run(context, teacher_identity(one, data))
         if run is None:
-            raise KdrecError(
+            raise StorageError(
                 f"The weights of the teacher {name} are gone.",
                 how_to_train(cfg, context.overrides),
             )
@@ -206,7 +206,7 @@ def load_teacher(cfg: DictConfig, context: Context, data: Data, run: Run) -> Tea
         return _load_ensemble(cfg, context, data)
     trained = trained_run(context, run.identity)
     if trained is None:
-        raise KdrecError(
+        raise StorageError(
             f"The weights of the teacher {run.folder} are gone.",
             f"{how_to_train(cfg, context.overrides)} force=true",
         )
