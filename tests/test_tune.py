@@ -317,3 +317,9 @@ def test_a_debiased_teacher_is_in_the_names_and_what_was_fixed_in_the_files():
     assert (Path(teacher["folder"]) / "tuned/teacher/synthetic-bprmf-pd.yaml").is_file()
     alone = tune(*few, "method=none")
     assert Path(alone["experiment"]).name == "synthetic-bprmf-none.yaml"
+
+
+def test_the_experiment_of_a_search_with_two_teachers_runs_as_it_is():
+    found = tune("teacher=[itempop,ease]", "method=unkd", "tune.trials=1")
+    assert found["best"]["folder"] in kd(*shlex.split(found["command"])[1:]).stdout
+    assert len(runs()) == 1

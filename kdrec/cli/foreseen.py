@@ -10,6 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from kdrec.cli.presets import choices
 from kdrec.errors import KdrecError
 
 _PARTS = {
@@ -63,7 +64,7 @@ class Settings:
             "tuned": f"{dataset}-{student}-{method}{behind}",
             "tuned/teacher": f"{dataset}-{teacher}{behind}",
         }
-        chosen = set(_chosen(self.experiment, self.folders))
+        chosen = {one.partition("=")[0] for one in choices(self.experiment, self.folders)}
         untuned = []
         for group in sorted(tuned.keys() & chosen):
             file = f"{tuned[group]}.yaml"
@@ -80,20 +81,6 @@ class Settings:
     def _debias(self, teacher: str) -> str:
         known = {path.stem for one in self.folders for path in (one / "debias").glob("*.yaml")}
         return next((part for part in teacher.split("+") if part in known), "none")
-
-
-def _chosen(name: str, folders: Sequence[Path], above: tuple[str, ...] = ()) -> Iterator[str]:
-    """The groups that an experiment, or one that it is made of, chooses an option of."""
-    files = (folder / "experiment" / f"{name}.yaml" for folder in folders)
-    path = next((file for file in files if file.is_file()), None)
-    if path is None or name in above:
-        return
-    content: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-    for entry in content.get("defaults", []):
-        if isinstance(entry, str):
-            yield from _chosen(entry, folders, (*above, name))
-        else:
-            yield from (str(key).removeprefix("override ").lstrip("/") for key in entry)
 
 
 def _searched(config: DictConfig, group: str) -> Iterator[str]:

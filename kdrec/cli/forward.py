@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kdrec.cli import confdir, ensembles, search
+from kdrec.cli import confdir, ensembles, presets, search
 from kdrec.cli.guard import say
 from kdrec.cli.line import Line
 from kdrec.errors import KdrecError, UsageError
@@ -171,7 +171,9 @@ def _folders(line: Line) -> list[Path]:
 def _register(line: Line) -> None:
     folders = _folders(line)
     confdir.register(folders)
-    ensembles.store(ensembles.named(line.overrides), folders)
+    chosen = [one for name in presets.named(line.overrides)
+              for one in presets.choices(name, folders)]  # fmt: skip
+    ensembles.store(ensembles.named([*line.overrides, *chosen]), folders)
 
 
 def _verbosity(overrides: Sequence[str], *, quiet: bool, verbose: bool) -> list[str]:

@@ -178,7 +178,7 @@ def _obtain_ensemble(
     with context.new_run("train", identity, own=own) as record:
         model = _load_ensemble(cfg, context, data).scorer
         assert isinstance(model, Ensemble)  # noqa: S101  (narrows the type)
-        training = {"ensemble": str(cfg.teacher.ensemble), "members": list(cfg.teacher.members)}
+        training = {"ensemble": str(cfg.teacher.ensemble), "members": sorted(cfg.teacher.members)}
         return evaluated(record, cfg, data, model, describe=describe, training=training)
 
 
