@@ -496,3 +496,66 @@ def test_what_is_missing_and_left_out_of_a_table_of_teachers_is_said(runs):
     notes = asked.sections[0].tables[0].notes
     assert "bprmf: rd: 1 of 3 runs are missing (seed=2 teacher_seed=0)." in notes
     assert any(note.startswith("bprmf: rd: runs with 2 unlike settings fit;") for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"seeds": 3}, "seeds=3 is no list of seeds"),
+        ({"teacher_seeds": ["a"]}, "teacher_seeds=['a'] is no list of seeds"),
+        ({"methods": {"none": {}, "rd": 3}}, "methods.rd=3"),
+        ({"methods": 3}, "methods=3"),
+        ({"where": 3}, "where=3"),
+        ({"methods": {"none": {}, "rd": {"vary": {"method.mu": 3}}}}, "vary.method.mu=3"),
+        (
+            {"figure": "curve", "methods": {"none": {}, "rd": {"vary": {"a": ["x"]}}}},
+            "over methods",
+        ),
+        ({"figure": "curve"}, "figure=curve"),
+        ({"cutoff": "a"}, "cutoff='a'"),
+        ({"metrics": [""]}, "names no metric"),
+        ({"metrics": "recall"}, "names no metric"),
+        ({"metrics": 3}, "metrics=3"),
+        ({"metrics": ["recall@10 tail"]}, "names no metric"),
+        ({"metrics": ["recall@10 diluted"]}, "names no metric"),
+        ({"metrics": ["recall@x"]}, "names no metric"),
+        ({"baseline": "teacher"}, "baseline='teacher' is none of its methods, but a teacher"),
+    ],
+    ids=str,
+)
+def test_a_wrong_section_is_refused_in_one_sentence(changes, says):
+    with pytest.raises(UsageError) as caught:
+        Preset.of("table9", SECTION | changes)
+    assert says in caught.value.what
+    assert "The report section of experiment=table9" in caught.value.what
+    assert caught.value.hint
+
+
+def test_a_single_metric_may_stand_without_brackets():
+    assert [one.title for one in Preset.of("x", SECTION | {"metrics": "ndcg@10"}).columns] == [
+        "ndcg@10"
+    ]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"title": None}, {"columns": None}, {"columns": "recall@10"}, {"results": 3},
+        {"results": {"toy": {"bprmf": 3}}}, {"results": {"toy": {"bprmf": {"rd": 3}}}},
+        {"results": {"toy": {"bprmf": {"rd": ["a", 1]}}}}, {"statistics": {"toy": 3}},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_wrong_file_of_a_paper_is_refused(finished, changes):
+    with pytest.raises(UsageError, match=r"conf/paper/made-up\.yaml"):
+        made(finished, paper={k: v for k, v in (PAPER | changes).items() if v is not None})
+
+
+def test_runs_that_were_not_evaluated_for_it_are_one_line_with_a_command_that_helps(runs):
+    runs.add("none", noise=1.0)
+    for seed in range(3):
+        runs.add("rd", noise=1.0, seed=seed, cutoffs=(5, 20))
+    (problem,) = made(runs.root).problems
+    assert problem.startswith("3 runs, such as ")
+    assert "kdrec evaluate -m run=" in problem
+    assert "'evaluation.cutoffs=[5,10,20]'" in problem

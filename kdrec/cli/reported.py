@@ -100,7 +100,8 @@ class Reported:
             )
         section = self.section
         if dataset is not None:
-            known = list(section.get("datasets") or ())
+            named = section.get("datasets") or ()
+            known = [named] if isinstance(named, str) else list(named)
             if dataset not in known:
                 raise UsageError(
                     f"{dataset} is no data set of experiment={self.experiment}.",

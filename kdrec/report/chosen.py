@@ -176,16 +176,34 @@ def _newest(runs: Sequence[Finished], keys: Sequence[Key]) -> list[Finished]:
 
 
 def lacking(runs: Sequence[Finished], preset: Preset, keys: Sequence[Key]) -> list[str]:
-    """A sentence for each run that would be in a row, had it been evaluated for it."""
+    """What runs lack that would be in a row, had they been evaluated for it, and how to do that."""
     whole = {run.identity for run in _newest(runs, keys)}
-    return [
-        f"{run.folder} has no {_words(missing)}: kdrec evaluate run={run.identity[:8]} makes it."
-        for run in {run.identity: run for run in runs}.values()
-        if run.identity not in whole
-        if run.labels["dataset"] in preset.datasets and run.labels["protocol"] in preset.protocols
-        if any(belongs(run, row, student) for row in preset.rows for student in preset.students)
-        if (missing := [key for key in keys if key not in run.metrics])
-    ]
+    kinds: dict[tuple[Key, ...], list[Finished]] = defaultdict(list)
+    for run in {run.identity: run for run in runs}.values():
+        if (
+            run.identity not in whole
+            and run.labels["dataset"] in preset.datasets
+            and run.labels["protocol"] in preset.protocols
+            and any(belongs(run, row, one) for row in preset.rows for one in preset.students)
+            and (missing := tuple(key for key in keys if key not in run.metrics))
+        ):
+            kinds[missing].append(run)
+    return [_how_to_evaluate(missing, several, keys) for missing, several in kinds.items()]
+
+
+def _how_to_evaluate(missing: Sequence[Key], runs: Sequence[Finished], keys: Sequence[Key]) -> str:
+    one = len(runs) == 1
+    who = str(runs[0].folder) if one else f"{len(runs)} runs, such as {runs[0].folder},"
+    had = [key for run in runs for key in run.metrics]
+    cutoffs = sorted({int(key[4].partition("@")[2]) for key in (*had, *keys) if "@" in key[4]})
+    numbered = [int(key[2]) for key in missing if key[1] == "items" and key[2].isdecimal()]
+    groups = f" evaluation.item_groups={max(3, *numbered)}" if numbered else ""
+    names = ",".join(run.identity[:8] for run in runs)
+    return (
+        f"{who} {'has' if one else 'have'} no {_words(missing)}: kdrec evaluate "
+        f"{'' if one else '-m '}run={names} "
+        f"'evaluation.cutoffs=[{','.join(map(str, cutoffs))}]'{groups} makes it."
+    )
 
 
 def _words(keys: Sequence[Key]) -> str:
