@@ -120,3 +120,21 @@ def test_what_is_not_tuned_is_said_with_the_way_out() -> None:
     assert result.exit_code == 2
     assert "There is no conf/tuned/" in result.stderr
     assert "kdrec tune" in result.stderr
+
+
+def test_of_a_teacher_that_is_not_tuned_the_way_out_is_a_teachers() -> None:
+    words = ["distill", "experiment=figure1", "method=unkd", "teacher=lightgcn", "--dry-run"]
+    result = CliRunner().invoke(app, words, prog_name="kdrec")
+    assert result.exit_code == 2
+    assert "kdrec tune with role=teacher and the same dataset=, teacher= and debias=" in (
+        result.stderr
+    )
+    file = "tuning/citeulike-lightgcn_*/tuned/teacher/citeulike-lightgcn.yaml"
+    assert f"cp OUTPUT_DIR/{file} " in result.stderr
+    assert "conf/tuned/teacher/" in result.stderr
+
+
+def test_a_presets_name_in_place_of_a_folder_is_seen() -> None:
+    result = CliRunner().invoke(app, ["report", "figure1"], prog_name="kdrec")
+    assert result.exit_code == 2
+    assert "Did you mean experiment=figure1?" in result.stderr

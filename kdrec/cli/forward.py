@@ -115,6 +115,7 @@ def forward(
             if command == search.COMMAND:
                 search.check_space(checker, checked)
             if dry_run:
+                check_jobs(command, checker, checked)
                 _show(checked, as_json=as_json)
                 return
         from kdrec.cli import console  # noqa: PLC0415
@@ -135,6 +136,31 @@ def forward(
         sys.argv = before
     if job.error is not None:
         raise job.error
+
+
+def check_jobs(command: str, checker: Checker, checked: Checked) -> None:
+    """Asks the stage of every job whether it would refuse it before it makes anything.
+
+    Jobs that differ by their seeds alone are one.
+
+    Raises:
+        KdrecError: What the stage says, with the job's overrides where there are several.
+    """
+    check = getattr(importlib.import_module(f"kdrec.stages.{command}"), "check", None)
+    if check is None:
+        return
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for job in checked.jobs:
+        own = (word for word in job if not word.partition("=")[0].endswith("seed"))
+        alike.setdefault(tuple(own), job)
+    for words, job in alike.items():
+        try:
+            check(checker.composed(job))
+        except KdrecError as error:
+            if len(alike) > 1:
+                what = f"{' '.join(words)}: {error.what}"
+                raise KdrecError(what, error.hint, exit_code=error.exit_code) from error
+            raise
 
 
 @contextlib.contextmanager

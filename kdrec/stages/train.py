@@ -34,11 +34,11 @@ from kdrec.stages.models import (
     train_model,
 )
 from kdrec.stages.output import show_run
-from kdrec.stages.preprocess import Data, ensure_split
+from kdrec.stages.preprocess import Data, Identified, ensure_split
 from kdrec.stages.weights import load_model, load_trajectory, trained_run
 
 
-def teacher_identity(cfg: DictConfig, data: Data) -> str:
+def teacher_identity(cfg: DictConfig, data: Identified) -> str:
     """What determines the teacher, as a digest; an ensemble's is made of its members'."""
     if is_ensemble(cfg.teacher):
         members = [teacher_identity(one, data) for one in member_configs(cfg).values()]
@@ -226,8 +226,19 @@ def load_teacher(cfg: DictConfig, context: Context, data: Data, run: Run) -> Tea
     )
 
 
+def check(cfg: DictConfig) -> None:
+    """Refuses a teacher that cannot be made, before anything is.
+
+    Raises:
+        UsageError: If a teacher in closed form is to be debiased.
+    """
+    for one in single_configs(cfg):
+        teacher_config(one)
+
+
 def run(cfg: DictConfig) -> float | None:
     """`kdrec train`: makes the teacher and shows its tables; returns its validation NDCG."""
+    check(cfg)
     context = Context.of(cfg)
     data = ensure_split(cfg, context)
     finished = ensure_teacher(cfg, context, data, own=True, redo=context.force)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,9 +15,9 @@ from omegaconf import DictConfig
 from kdrec.artifacts import digest
 from kdrec.errors import KdrecError
 from kdrec.ranges import Count, Natural, check_range
+from kdrec.stages import distill, train
 from kdrec.stages.context import Context, Plain, flat
 from kdrec.stages.debias import teacher_settings
-from kdrec.stages.distill import check_student
 from kdrec.stages.experiment import chosen, write_experiment, write_settings
 from kdrec.stages.members import is_learnt, teacher_name
 from kdrec.stages.models import fit_options
@@ -60,21 +61,44 @@ def search_identity(cfg: DictConfig, data: Data, role: Role, space: Space) -> st
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Unmade:
+    """Stands for the split before it is made: what changes a model does so with any data."""
+
+    identity: str = ""
+
+
+def check(cfg: DictConfig) -> None:
+    """Refuses what cannot be searched, before anything is made.
+
+    Raises:
+        UsageError: If a number of `tune`, the space, or what is to be trained cannot be.
+        KdrecError: If Optuna is not installed.
+    """
+    check_range("tune.trials", cfg.tune.trials, Count)
+    check_range("tune.seed", cfg.tune.seed, Natural)
+    need_optuna()
+    from kdrec.stages.tuner import Role  # noqa: PLC0415  (imports Optuna)
+
+    role = Role.of(cfg)
+    if role.is_teacher:
+        train.check(cfg)
+    else:
+        distill.check(cfg)
+    search_space(cfg, lambda one: role.identity(one, _Unmade()))
+
+
 def run(cfg: DictConfig) -> float | None:
     """`kdrec tune`: makes the trials that are missing and shows all; returns the best value.
 
     Raises:
         KdrecError: If every trial failed.
     """
-    check_range("tune.trials", cfg.tune.trials, Count)
-    check_range("tune.seed", cfg.tune.seed, Natural)
-    need_optuna()
+    check(cfg)
     from kdrec.stages.tuner import Role, Tuner  # noqa: PLC0415  (import Optuna)
     from kdrec.tuning.search import Search, best_of  # noqa: PLC0415
 
     context, role = Context.of(cfg), Role.of(cfg)
-    if not role.is_teacher:
-        check_student(cfg)
     data = ensure_split(cfg, context)
     space = search_space(cfg, lambda one: role.identity(one, data))
     identity = search_identity(cfg, data, role, space)

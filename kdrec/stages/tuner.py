@@ -14,7 +14,7 @@ from kdrec.progress import task
 from kdrec.stages.context import Context, plain
 from kdrec.stages.distill import ensure_student, student_identity
 from kdrec.stages.experiment import chosen
-from kdrec.stages.preprocess import Data
+from kdrec.stages.preprocess import Data, Identified
 from kdrec.stages.space import with_settings
 from kdrec.stages.train import ensure_teacher, teacher_identity
 from kdrec.tuning.search import Search, Trial, best_of
@@ -40,7 +40,7 @@ class Role:
 
     name: str
     metric: str
-    identity: Callable[[DictConfig, Data], str]
+    identity: Callable[[DictConfig, Identified], str]
     ensure: Callable[[DictConfig, Context, Data], Run]
     is_teacher: bool
 
