@@ -40,6 +40,13 @@ def digest(value: object) -> str:
     return hashlib.sha256(canonical(value).encode()).hexdigest()
 
 
+def setting_text(value: object) -> str:
+    """A setting as one would type it: `true`, `null`, `0.01`."""
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "null"}[value]
+    return str(value)
+
+
 def sha256_file(path: Path) -> str:
     """sha256 of a file's bytes, in hex."""
     with path.open("rb") as file:

@@ -36,7 +36,7 @@ class Compared:
 
     Args:
         ours: Mean over seeds.
-        change: Against the student alone.
+        change: Against the preset's baseline, by default the student alone.
         paper: The paper's number, NaN if it has none.
         claimed: The paper's relative change, NaN if it has none.
         verdict: What ours says to it, "" if there is nothing to say.

@@ -42,8 +42,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from kdrec.artifacts import setting_text
 from kdrec.report.compare import Column
-from kdrec.report.entries import setting_text, short_name
+from kdrec.report.entries import short_name
 from kdrec.report.section import Values
 
 TABLES = ("comparison", "share", "statistics", "teachers")

@@ -25,8 +25,8 @@ class Taught:
         teacher: The teacher's label.
         method: Name of the row.
         quality: The teacher's value of each column.
-        gain: For each column the student's gain over the student alone, over its seeds.
-        base: For each column the student alone.
+        gain: For each column the student's gain over the preset's baseline, over its seeds.
+        base: For each column the baseline.
         n_runs: Students' runs.
     """
 

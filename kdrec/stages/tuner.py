@@ -153,10 +153,13 @@ class Tuner:
 
 
 def validation(run: Run, metric: str) -> float:
-    """The validation metric of a finished run; of a closed form as it was evaluated.
+    """The validation metric of a finished run: the best of its training.
+
+    What is not learnt by gradient descent (a closed form, an ensemble) has none, and its evaluation
+    on the validation data counts.
 
     Raises:
-        UsageError: If a closed form was not evaluated with this metric.
+        UsageError: If such a model was not evaluated with this metric.
     """
     value = run.manifest["training"].get("best_value")
     if value is None:
