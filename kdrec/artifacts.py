@@ -19,7 +19,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TextIO
 
-from kdrec.errors import KdrecError
+from kdrec.errors import KdrecError, StorageError
 
 log = logging.getLogger(__name__)
 
@@ -40,14 +40,21 @@ def digest(value: object) -> str:
     return hashlib.sha256(canonical(value).encode()).hexdigest()
 
 
+def setting_text(value: object) -> str:
+    """A setting as one would type it: `true`, `null`, `0.01`."""
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "null"}[value]
+    return str(value)
+
+
 def sha256_file(path: Path) -> str:
     """sha256 of a file's bytes, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _explain(error: OSError, path: Path) -> KdrecError:
-    return KdrecError(
+def _explain(error: OSError, path: Path) -> StorageError:
+    return StorageError(
         f"Cannot write {path}: {error.strerror or error}.",
         "Free some space, or choose another folder with output_dir=... or data_dir=...",
     )
@@ -58,7 +65,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` that becomes `path` when the block ends well.
 
     Raises:
-        KdrecError: If the file cannot be written (full disk, read-only folder).
+        StorageError: If the file cannot be written (full disk, read-only folder).
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -118,12 +125,12 @@ def read_json(path: Path) -> Any:
     """Reads JSON.
 
     Raises:
-        KdrecError: If the file is missing or is not JSON.
+        StorageError: If the file is missing or is not JSON.
     """
     try:
         return json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise KdrecError(
+        raise StorageError(
             f"Cannot read {path}: {error}.", "Remove its folder and run the stage again."
         ) from error
 
@@ -188,19 +195,19 @@ class Run:
         """The path of an artefact, after its sha256 has been checked.
 
         Raises:
-            KdrecError: If the file is missing or its bytes are not those that were written.
+            StorageError: If the file is missing or its bytes are not those that were written.
         """
         path = self.folder / name
         expected = self.manifest["artifacts"].get(name)
         if expected is None:
-            raise KdrecError(f"The run {self.folder} has no artefact {name}.")
+            raise StorageError(f"The run {self.folder} has no artefact {name}.")
         if not path.is_file():
-            raise KdrecError(
+            raise StorageError(
                 f"{path} is missing, though the run is marked as finished.",
                 "Remove that folder, or run the command again with force=true.",
             )
         if (actual := sha256_file(path)) != expected:
-            raise KdrecError(
+            raise StorageError(
                 f"{path} is damaged: sha256 is {actual[:12]}..., {expected[:12]}... was written.",
                 "Remove that folder, or run the command again with force=true.",
             )

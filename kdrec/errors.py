@@ -1,4 +1,4 @@
-"""The one exception that is meant for the user."""
+"""The exceptions that are meant for the user."""
 
 from __future__ import annotations
 
@@ -26,6 +26,13 @@ class UsageError(KdrecError):
 
     def __init__(self, what: str, hint: str = "") -> None:
         super().__init__(what, hint, exit_code=2)
+
+
+class StorageError(KdrecError):
+    """A file that cannot be written, is gone or is damaged: the settings of a run are not at fault.
+
+    A search does not keep it as the failure of a trial.
+    """
 
 
 class DataUnavailableError(KdrecError):

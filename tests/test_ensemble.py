@@ -193,10 +193,10 @@ def test_members_are_ordinary_teachers_that_other_runs_find() -> None:
     kd("train", *TRAIN, "teacher=bprmf")
     kd("distill", *DISTILL, BOTH, "method=unkd")
     models = sorted(run.manifest["labels"]["model"] for run in runs(role="teacher"))
-    assert models == ["bprmf", "lightgcn", "lightgcn+bprmf"]
+    assert models == ["bprmf", "bprmf+lightgcn", "lightgcn"]
     (student,) = runs(role="student")
-    (whole,) = runs(model="lightgcn+bprmf")
-    assert student.manifest["labels"]["teacher"] == "lightgcn+bprmf"
+    (whole,) = runs(model="bprmf+lightgcn")
+    assert student.manifest["labels"]["teacher"] == "bprmf+lightgcn"
     assert student.manifest["parents"]["teacher"]["identity"] == whole.identity
     assert "model.safetensors" not in whole.manifest["artifacts"]
     for name in ("lightgcn", "bprmf"):
@@ -208,20 +208,20 @@ def test_members_are_ordinary_teachers_that_other_runs_find() -> None:
     assert len(runs()) == before + 1
     kd("distill", *DISTILL, BOTH, "method=unkd", "ensemble=rank")
     assert len(runs()) == before + 3
-    assert "lightgcn+bprmf" in kd("report", "--n-boot", "20").stdout
+    assert "bprmf+lightgcn" in kd("report", "--n-boot", "20").stdout
 
 
 def test_the_tables_of_an_ensemble_need_no_gradient_and_are_evaluated_again() -> None:
     kd("train", *DATA, "teacher=[itempop,ease]")
-    (whole,) = runs(model="itempop+ease")
+    (whole,) = runs(model="ease+itempop")
     assert "teacher_fit.lr" not in whole.manifest["settings"]
     kd("evaluate", f"run={whole.folder}", "evaluation.cutoffs=[5]")
-    assert len(runs(model="itempop+ease")) == 2
+    assert len(runs(model="ease+itempop")) == 2
     assert len(runs()) == 4
     (ease,) = runs(model="ease")
     kd("evaluate", f"run={ease.folder}", "evaluation.cutoffs=[5]")
     kd("train", *DATA, "teacher=[itempop,ease]", "force=true")
-    assert len(runs(model="itempop+ease")) == 3
+    assert len(runs(model="ease+itempop")) == 3
     assert len(runs(model="itempop")) == 1
 
 
@@ -235,13 +235,13 @@ def test_an_ensemble_is_better_than_its_weaker_member() -> None:
         )
         for run in runs()
     }
-    assert recalls["itempop"] < recalls["itempop+ease"]
+    assert recalls["itempop"] < recalls["ease+itempop"]
 
 
 def test_require_says_which_command_makes_the_ensemble() -> None:
     kd("preprocess", *DATA)
     result = kd("distill", *DISTILL, BOTH, "ensemble=rank", "upstream=require", status=1)
-    assert "The teacher lightgcn is missing" in result.stderr
+    assert "The teacher bprmf is missing" in result.stderr
     command = next(line for line in result.stderr.splitlines() if "kdrec train" in line)
     assert "ensemble=rank" in command
     kd("train", *command.split("kdrec train ")[1].split())
@@ -253,14 +253,14 @@ def test_a_sweep_takes_ensembles_beside_single_teachers() -> None:
     kd("distill", "-m", *DATA, *SHORT, *STUDENT, "teacher=itempop,[itempop,ease]", "fit.epochs=5")
     assert {run.manifest["labels"]["teacher"] for run in runs(role="student")} == {
         "itempop",
-        "itempop+ease",
+        "ease+itempop",
     }
     assert len(runs(role="teacher", model="itempop")) == 1
 
 
 def test_run_shows_the_ensemble_as_the_teacher() -> None:
     shown = kd("run", *DATA, *SHORT, *STUDENT, "teacher=[itempop,ease]")
-    assert "itempop+ease" in shown.stdout
+    assert "ease+itempop" in shown.stdout
 
 
 def test_a_method_that_needs_vectors_refuses_an_ensemble(tmp_path: Path) -> None:
@@ -271,5 +271,29 @@ def test_a_method_that_needs_vectors_refuses_an_ensemble(tmp_path: Path) -> None
         "  distiller:\n    _target_: tests.clitoys.Popular\n    _partial_: true\n"
     )
     result = kd("distill", "-cd", str(tmp_path / "mine"), *DISTILL, BOTH, "method=wants", status=2)
-    assert "needs a teacher with vectors, and teacher=lightgcn+bprmf is none" in result.stderr
+    assert "needs a teacher with vectors, and teacher=bprmf+lightgcn is none" in result.stderr
     assert runs() == []
+
+
+def test_the_order_of_the_members_makes_no_other_teacher() -> None:
+    kd("train", *DATA, "teacher=[itempop,ease]")
+    kd("train", *DATA, "teacher=[ease,itempop]")
+    kd("train", *DATA, "teacher=itempop+ease")
+    assert sorted(run.manifest["labels"]["model"] for run in runs()) == [
+        "ease",
+        "ease+itempop",
+        "itempop",
+    ]
+
+
+def test_an_experiment_may_name_an_ensemble(tmp_path: Path) -> None:
+    folder = tmp_path / "mine" / "experiment"
+    folder.mkdir(parents=True)
+    (folder / "both.yaml").write_text(
+        "# @package _global_\ndefaults:\n  - override /teacher: bprmf+lightgcn\n"
+    )
+    (folder / "more.yaml").write_text("# @package _global_\ndefaults:\n  - both\n")
+    for name in ("both", "more"):
+        shown = kd("distill", "-cd", str(tmp_path / "mine"), f"experiment={name}", "--dry-run",
+                   "--json")  # fmt: skip
+        assert list(json.loads(shown.stdout)["teacher"]["members"]) == ["bprmf", "lightgcn"]

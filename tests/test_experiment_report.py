@@ -378,3 +378,184 @@ def test_a_paper_with_a_short_line_is_refused(finished):
 def test_default_folder_and_same_report_again(finished, report):
     assert report.folder.parent.parent == Path(finished) / "reports"
     assert made(finished).as_json() == report.as_json()
+
+
+CHOSEN = {"fit.weight": 0.1, "method.mu": 20.0, "method.n_groups": 4, "method.swap_defect": False}
+
+
+@pytest.fixture
+def studied(runs):
+    """What the presets `mu`, `lambda`, `defect` and `figure5` leave in one folder."""
+    sweeps = {
+        "method.mu": (2.0, 5.0, 20.0, 50.0), "fit.weight": (0.01, 0.1, 1.0),
+        "method.n_groups": (2, 3, 4), "method.swap_defect": (True,),
+    }  # fmt: skip
+    settings = [CHOSEN | {key: value} for key, values in sweeps.items() for value in values]
+    unlike = [one for at, one in enumerate(settings) if one not in settings[:at]]
+    for seed in range(3):
+        runs.add("none", noise=1.5, seed=seed)
+        for one in unlike:  # what was not chosen is best on validation
+            runs.add("unkd", noise=0.4 if one == CHOSEN else 0.1, seed=seed, settings=one)
+    return runs.root
+
+
+def chosen_settings(*_):
+    return CHOSEN
+
+
+def settings_of(report):
+    """The settings of the method's runs that a report shows."""
+    return [
+        {key: value for key, value in run.settings.items() if key in CHOSEN}
+        for run in report.runs
+        if run.labels["method"] == "unkd" and run.labels["seed"] == 0
+    ]
+
+
+def test_a_presets_rows_have_the_settings_of_its_own_command(studied):
+    asked = build_experiment(
+        studied, "table9", SECTION, paper=PAPER, n_boot=50, foreseen=chosen_settings
+    )
+    assert settings_of(asked) == [CHOSEN]
+    (remark,) = [note for note in asked.sections[0].tables[-1].notes if note.startswith("UnKD:")]
+    assert "shown is UnKD weight=0.1 mu=20.0 swap_defect=false, whose settings" in remark
+    assert "Left out: UnKD weight=0.01 mu=20.0 swap_defect=false (3 runs);" in remark
+    assert "validation" not in remark
+
+
+@pytest.mark.parametrize(
+    ("key", "values"), [("fit.weight", [0.01, 0.1, 1.0]), ("method.mu", [2.0, 5.0, 20.0, 50.0])]
+)
+def test_a_curve_has_no_point_of_another_presets_sweep(studied, key, values):
+    pytest.importorskip("matplotlib")
+    methods = {"none": {}, "UnKD": {"method": "unkd", "vary": {key: values}}}
+    asked = build_experiment(
+        studied, "table9", SECTION | {"methods": methods, "figure": "curve"}, paper=None,
+        n_boot=50, foreseen=chosen_settings,
+    )  # fmt: skip
+    assert settings_of(asked) == [CHOSEN | {key: value} for value in values]
+
+
+def test_the_settings_behind_a_curve_are_chosen_once(runs):
+    for seed in range(3):
+        runs.add("none", noise=1.5, seed=seed)
+        for weight in (0.1, 1.0):
+            runs.add("unkd", noise=0.5, seed=seed, settings={"fit.weight": weight, "fit.lr": 0.01})
+        runs.add("unkd", noise=0.1, seed=seed, settings={"fit.weight": 3.0, "fit.lr": 0.1})
+    methods = {"none": {}, "UnKD": {"method": "unkd", "vary": {"fit.weight": [0.1, 1.0, 3.0]}}}
+    asked = made(runs.root, paper=None, methods=methods)
+    assert [row.n_runs for row in table(asked, "recall@10").rows] == [3, 3, 3, 0]
+    (remark,) = [one for one in asked.sections[0].tables[-1].notes if one.startswith("UnKD: runs")]
+    assert "shown is UnKD lr=0.01, which has the most runs" in remark
+    assert "Left out: UnKD lr=0.1 (3 runs)." in remark
+
+
+def test_of_as_many_runs_the_best_is_not_taken(runs):
+    for seed in range(3):
+        runs.add("none", noise=1.5, seed=seed)
+        for lr, noise in ((0.01, 2.0), (0.1, 0.1)):
+            runs.add("rd", noise=noise, seed=seed, settings={"fit.lr": lr})
+    asked = made(runs.root)
+    assert {run.settings["fit.lr"] for run in asked.runs if run.labels["method"] == "rd"} == {0.01}
+    notes = " ".join(asked.sections[0].tables[-1].notes)
+    assert "the first of those with the most runs" in notes
+
+
+def test_all_rows_are_taught_by_one_kind_of_teacher(runs):
+    """`cd` has more runs with another teacher, and is compared within that of most rows."""
+    for seed in range(3):
+        runs.add("none", noise=1.5, seed=seed)
+        runs.add("cd", noise=0.5, seed=seed, settings={"teacher_fit.lr": 0.01, "fit.lr": 0.1})
+        for method in ("rd", "unkd", "cd"):
+            if method != "cd" or seed < 2:
+                settings = {"teacher_fit.lr": 0.001, "method.n_groups": 4}
+                if method == "unkd":
+                    settings["teacher_fit.checkpoints"] = 4
+                runs.add(method, noise=0.5, seed=seed, settings=settings)
+    asked = made(runs.root)
+    assert [row.n_runs for row in table(asked, "recall@10").rows] == [0, 3, 3, 2, 3]
+    lrs = {run.settings.get("teacher_fit.lr") for run in asked.runs if run.labels["teacher"]}
+    assert lrs == {0.001}
+    notes = asked.sections[0].tables[-1].notes
+    assert (
+        "Students of teachers with 2 unlike settings fit; all shown are those of teacher bprmf "
+        "teacher_lr=0.001 (3 rows). Left out: teacher bprmf teacher_lr=0.01 (1 row)."
+    ) in notes
+
+
+def test_what_is_missing_and_left_out_of_a_table_of_teachers_is_said(runs):
+    for seed in range(3):
+        runs.add("none", noise=1.5, seed=seed)
+    runs.add(noise=0.1, dim=100)
+    for seed in range(2):
+        runs.add("rd", noise=0.5, seed=seed, settings={"fit.lr": 0.01})
+    runs.add("rd", noise=0.5, seed=0, settings={"fit.lr": 0.1})
+    methods = {"none": {}, "rd": {"method": "rd", "teacher": "any"}}
+    asked = made(runs.root, table="teachers", methods=methods, metrics=["recall@10"],
+                 teacher_seeds=[0, 1])  # fmt: skip
+    notes = asked.sections[0].tables[0].notes
+    assert "bprmf: rd: 1 of 3 runs are missing (seed=2 teacher_seed=0)." in notes
+    assert any(note.startswith("bprmf: rd: runs with 2 unlike settings fit;") for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"seeds": 3}, "seeds=3 is no list of seeds"),
+        ({"teacher_seeds": ["a"]}, "teacher_seeds=['a'] is no list of seeds"),
+        ({"methods": {"none": {}, "rd": 3}}, "methods.rd=3"),
+        ({"methods": 3}, "methods=3"),
+        ({"where": 3}, "where=3"),
+        ({"methods": {"none": {}, "rd": {"vary": {"method.mu": 3}}}}, "vary.method.mu=3"),
+        (
+            {"figure": "curve", "methods": {"none": {}, "rd": {"vary": {"a": ["x"]}}}},
+            "over methods",
+        ),
+        ({"figure": "curve"}, "figure=curve"),
+        ({"cutoff": "a"}, "cutoff='a'"),
+        ({"metrics": [""]}, "names no metric"),
+        ({"metrics": "recall"}, "names no metric"),
+        ({"metrics": 3}, "metrics=3"),
+        ({"metrics": ["recall@10 tail"]}, "names no metric"),
+        ({"metrics": ["recall@10 diluted"]}, "names no metric"),
+        ({"metrics": ["recall@x"]}, "names no metric"),
+        ({"baseline": "teacher"}, "baseline='teacher' is none of its methods, but a teacher"),
+    ],
+    ids=str,
+)
+def test_a_wrong_section_is_refused_in_one_sentence(changes, says):
+    with pytest.raises(UsageError) as caught:
+        Preset.of("table9", SECTION | changes)
+    assert says in caught.value.what
+    assert "The report section of experiment=table9" in caught.value.what
+    assert caught.value.hint
+
+
+def test_a_single_metric_may_stand_without_brackets():
+    assert [one.title for one in Preset.of("x", SECTION | {"metrics": "ndcg@10"}).columns] == [
+        "ndcg@10"
+    ]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"title": None}, {"columns": None}, {"columns": "recall@10"}, {"results": 3},
+        {"results": {"toy": {"bprmf": 3}}}, {"results": {"toy": {"bprmf": {"rd": 3}}}},
+        {"results": {"toy": {"bprmf": {"rd": ["a", 1]}}}}, {"statistics": {"toy": 3}},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_wrong_file_of_a_paper_is_refused(finished, changes):
+    with pytest.raises(UsageError, match=r"conf/paper/made-up\.yaml"):
+        made(finished, paper={k: v for k, v in (PAPER | changes).items() if v is not None})
+
+
+def test_runs_that_were_not_evaluated_for_it_are_one_line_with_a_command_that_helps(runs):
+    runs.add("none", noise=1.0)
+    for seed in range(3):
+        runs.add("rd", noise=1.0, seed=seed, cutoffs=(5, 20))
+    (problem,) = made(runs.root).problems
+    assert problem.startswith("3 runs, such as ")
+    assert "kdrec evaluate -m run=" in problem
+    assert "'evaluation.cutoffs=[5,10,20]'" in problem

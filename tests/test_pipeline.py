@@ -19,6 +19,7 @@ from typer.testing import CliRunner, Result
 
 from kdrec.artifacts import Run, finished_runs
 from kdrec.cli.app import app
+from kdrec.stages.context import repeated
 from tests import clitoys
 from tests.conftest import ROOT
 
@@ -345,3 +346,9 @@ def test_every_protocol_ends_in_an_evaluation(protocol: str) -> None:
     evaluated = {row["n_users"] for row in run.manifest["metrics"] if row["metric"] == "recall@10"
                  and (row["target"], row["scope"]) == ("test", "all")}  # fmt: skip
     assert evaluated == {test["user"].nunique()}
+
+
+@pytest.mark.parametrize("word", ["tuned=x", "tuned/teacher=y", "+tuned/teacher=y"])
+def test_no_command_is_named_that_would_make_another_teacher(word):
+    assert repeated(["dataset=synthetic", word, "teacher=bprmf"], ("dataset", "teacher")) is None
+    assert repeated(["dataset=synthetic", "lr=1"], ("dataset",)) == ["dataset=synthetic"]

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
 import yaml
 from typer.testing import CliRunner
 
+from kdrec.cli import confdir
 from kdrec.cli.app import app
+from kdrec.cli.reported import Reported
+from kdrec.report.preset import Preset
+from kdrec.report.published import Published
+from kdrec.report.section import column
 from tests.conftest import ROOT
 
 FOLDER = ROOT / "conf" / "experiment"
@@ -46,6 +52,62 @@ def test_a_preset_composes_and_sweeps_over_what_it_reports(path: Path) -> None:
     assert report.get("seeds", [0]) == [int(seed) for seed in seeds]
 
 
+PARAMS = {"fit.weight": "weight", "method.mu": "method.distiller.mu", "method.n_groups": "K"}
+"""What a setting of a manifest is called on the command line."""
+
+
+def reported(name: str) -> Reported:
+    return Reported.of([f"experiment={name}"], None, [confdir.conf_dir()])
+
+
+@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
+def test_a_section_is_right_and_asks_for_what_the_preset_sweeps_over(path: Path) -> None:
+    asked = reported(path.stem)
+    preset = Preset.of(path.stem, asked.section)
+    params = {
+        key: str(value).split(",")
+        for key, value in read(path)["hydra"]["sweeper"]["params"].items()
+    }
+    for group, chosen in (("dataset", preset.datasets), ("protocol", preset.protocols)):
+        known = {file.stem for file in (confdir.conf_dir() / group).glob("*.yaml")}
+        assert set(chosen) <= known & set(params.get(group, ["paper"]))
+    assert set(preset.students) <= set(params.get("student", ["bprmf"]))
+    assert [str(seed) for seed in preset.teacher_seeds or [0]] == params.get("teacher_seed", ["0"])
+    for row in preset.rows:
+        if row.varied:
+            swept = params[PARAMS[row.varied]]
+            assert row.x in [float(value) for value in swept]
+            same = [one for one in preset.rows if one.series == row.series]
+            assert len(same) == len(swept)
+    if asked.paper is not None:
+        paper = Published.of(preset.paper, asked.paper)
+        known = {method for _, _, method, _ in paper.values}
+        assert {row.paper for row in preset.rows if row.paper} <= known
+        assert {row.name for row in preset.rows if row.paper} or preset.table == "statistics"
+
+
+def test_the_papers_numbers_are_those_of_its_tables() -> None:
+    asked = reported("table1")
+    assert asked.paper is not None
+    paper = Published.of("unkd", asked.paper)
+    tail = column("recall@10 unpopular diluted").key
+    ndcg = column("ndcg@10").key
+    assert paper.value("citeulike", "bprmf", "unkd", tail) == 0.0208
+    assert paper.value("amazon-apps", "lightgcn", "pd-htd", tail) == 0.0093
+    assert paper.value("ml-1m", "lightgcn", "teacher", ndcg) == 0.3012
+    assert math.isnan(paper.value("ml-1m", "lightgcn", "rd", tail))
+    assert len(paper.values) == 3 * (2 * 7 * 2 + 8 * 2 + 6 * 2 + 1 * 2)
+    for dataset in ("ml-1m", "amazon-apps", "citeulike"):
+        for student in ("bprmf", "lightgcn"):
+            for key in (ndcg, column("recall@10").key):
+                values = [
+                    paper.value(dataset, student, method, key)
+                    for method in ("none", "rd", "cd", "derrd", "htd")
+                ]
+                assert max(values) < paper.value(dataset, student, "unkd", key)
+                assert min(values) == values[0]
+
+
 def test_there_is_a_preset_for_every_table_and_figure() -> None:
     tables = {"table1", "table2", "table3", "table4", "figure1", "figure4", "figure5"}
     ours = {"controls", "mu", "lambda", "defect", "teachers", "protocols", "departures", "later"}
@@ -58,3 +120,21 @@ def test_what_is_not_tuned_is_said_with_the_way_out() -> None:
     assert result.exit_code == 2
     assert "There is no conf/tuned/" in result.stderr
     assert "kdrec tune" in result.stderr
+
+
+def test_of_a_teacher_that_is_not_tuned_the_way_out_is_a_teachers() -> None:
+    words = ["distill", "experiment=figure1", "method=unkd", "teacher=lightgcn", "--dry-run"]
+    result = CliRunner().invoke(app, words, prog_name="kdrec")
+    assert result.exit_code == 2
+    assert "kdrec tune with role=teacher and the same dataset=, teacher= and debias=" in (
+        result.stderr
+    )
+    file = "tuning/citeulike-lightgcn_*/tuned/teacher/citeulike-lightgcn.yaml"
+    assert f"cp OUTPUT_DIR/{file} " in result.stderr
+    assert "conf/tuned/teacher/" in result.stderr
+
+
+def test_a_presets_name_in_place_of_a_folder_is_seen() -> None:
+    result = CliRunner().invoke(app, ["report", "figure1"], prog_name="kdrec")
+    assert result.exit_code == 2
+    assert "Did you mean experiment=figure1?" in result.stderr

@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 from kdrec.artifacts import Run, finished_runs
 from kdrec.cli.app import app
-from kdrec.errors import KdrecError
+from kdrec.errors import KdrecError, StorageError
 from kdrec.tuning.search import Search
 from kdrec.tuning.space import Choice
 from tests import clitoys
@@ -265,3 +265,61 @@ def test_without_optuna_one_message_says_how_to_get_it(monkeypatch):
         "  Install it with: pip install 'kdrec[tune]'",
     ]
     assert not Path("data").exists()
+
+
+def test_a_full_disk_is_no_failed_trial(monkeypatch):
+    import kdrec.stages.tuner as module
+
+    real, full = module.ensure_student, [True]
+
+    def brittle(cfg: Any, *args: Any) -> Run:
+        if cfg.lr == 0.01 and full:
+            raise StorageError("Cannot write outputs/x: No space left on device.")
+        return real(cfg, *args)
+
+    monkeypatch.setattr(module, "ensure_student", brittle)
+    few = ["method=none", "tune.space.l2=null", "tune.space.lr=choice(0.01,0.02)", "lr=0.01"]
+    assert "No space left" in kd("tune", *TUNE, *few, status=1).stderr
+    full.clear()
+    found = tune(*few)
+    assert [row["state"] for row in found["trials"]] == ["finished", "finished"]
+
+
+def test_failed_trials_count_and_the_way_to_begin_anew_is_said(monkeypatch):
+    import kdrec.stages.tuner as module
+
+    real = module.ensure_student
+
+    def brittle(cfg: Any, *args: Any) -> Run:
+        if cfg.lr == 0.01:
+            raise KdrecError("The loss is not finite in epoch 3.")
+        return real(cfg, *args)
+
+    monkeypatch.setattr(module, "ensure_student", brittle)
+    few = ["method=none", "tune.space.l2=null", "tune.space.lr=choice(0.01,0.02)", "lr=0.01"]
+    shown = kd("tune", *TUNE, *few).stdout
+    assert "1 failed: they count among tune.trials; force=true begins the search anew." in shown
+    one = ["method=none", "tune.space.l2=null", "tune.space.lr=0.02"]
+    assert "synthetic-bprmf-none: 1 trial of 1 point," in kd("tune", *TUNE, *one).stdout
+
+
+def test_a_debiased_teacher_is_in_the_names_and_what_was_fixed_in_the_files():
+    few = ["debias=pd", "tune.trials=1"]
+    found = tune(*few, "method=cd")
+    folder = Path(found["folder"])
+    said = (folder / "tuned" / "synthetic-bprmf-cd-pd.yaml").read_text().splitlines()[1]
+    assert "the best of 1 trial; protocol paper, fit paper, teacher_fit paper, " in said
+    assert "teacher bprmf+pd (teacher.dim=8 teacher_debias.gamma=0.02" in said
+    assert "teacher_fit.lr=0.02 teacher_fit.l2=0.001)" in said
+    experiment = (folder / "experiment" / "synthetic-bprmf-cd-pd.yaml").read_text()
+    assert experiment.splitlines()[1] == said
+    teacher = tune(*few, "role=teacher", "tune.space.teacher_lr=choice(0.02,0.05)")
+    assert (Path(teacher["folder"]) / "tuned/teacher/synthetic-bprmf-pd.yaml").is_file()
+    alone = tune(*few, "method=none")
+    assert Path(alone["experiment"]).name == "synthetic-bprmf-none.yaml"
+
+
+def test_the_experiment_of_a_search_with_two_teachers_runs_as_it_is():
+    found = tune("teacher=[itempop,ease]", "method=unkd", "tune.trials=1")
+    assert found["best"]["folder"] in kd(*shlex.split(found["command"])[1:]).stdout
+    assert len(runs()) == 1

@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from kdrec.cli.confdir import conf_dir
 from kdrec.cli.signatures import check_node, target_nodes
 from kdrec.errors import KdrecError, UsageError
 
@@ -27,15 +29,37 @@ def explain(error: Exception) -> KdrecError:
     text += f"\n{error.__cause__}" if error.__cause__ is not None else ""
     untuned = _UNTUNED.search(text)
     if untuned:
-        return UsageError(
-            f"There is no conf/{untuned[1]}.yaml: these settings have not been tuned.",
-            "kdrec tune with the same dataset=, student= and method= chooses some and says where "
-            "they are; or name them yourself, without tuned= and without this experiment.",
-        )
+        return not_tuned(untuned[1])
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     lines = [line for line in lines if not line.startswith(_NOISE)] or [type(error).__name__]
     kind = KdrecError if type(error).__name__ == "InstantiationException" else UsageError
     return kind(lines[0], "\n".join(lines[1:4]))
+
+
+def not_tuned(name: str) -> UsageError:
+    """The settings of this name are not there.
+
+    Args:
+        name: `tuned/citeulike-bprmf-unkd`, or `tuned/teacher/citeulike-bprmf`.
+    """
+    group, _, file = name.rpartition("/")
+    words = "dataset=, student=, method= and debias="
+    if group == "tuned/teacher":
+        words = "role=teacher and the same dataset=, teacher= and debias="
+    return UsageError(
+        f"There is no conf/{name}.yaml: these settings have not been tuned.",
+        f"kdrec tune with {'' if group == 'tuned/teacher' else 'the same '}{words} chooses some; "
+        f"then\ncp OUTPUT_DIR/tuning/{file}_*/{name}.yaml {_place()}/{group}/\n"
+        "or name them yourself, without tuned= and without this experiment.",
+    )
+
+
+def _place() -> str:
+    """The folder of the configs as seen from here; of an installed kdrec a folder of one's own."""
+    folder = conf_dir()
+    if (folder.parent / "__init__.py").is_file():
+        return "MINE  (with --config-dir MINE)"
+    return str(folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder)
 
 
 def check_config(config: DictConfig) -> None:

@@ -1,8 +1,9 @@
 """`teacher=[lightgcn,bprmf]`: a list of models, made into one config of Hydra's.
 
 Hydra takes a list of options of a group for one config merged from all of them. Here it becomes the
-option `lightgcn+bprmf`, which is put into the ConfigStore when a command line names it: each
-model under `teacher.members`, as `teacher=NAME` has it, and the key `ensemble`.
+option `bprmf+lightgcn`, the names sorted, which is put into the ConfigStore when a command line or
+its experiment names it: each model under `teacher.members`, as `teacher=NAME` has it, and the key
+`ensemble`.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _NAME = re.compile(r"[\w.-]+(?:\+[\w.-]+)+")
 
 
 def rewritten(override: str) -> str:
-    """The override with every list of teachers as `a+b`; any other as it is.
+    """The override with every list of teachers as `a+b`, sorted; any other as it is.
 
     Raises:
         UsageError: A list without a name or with one twice, or one of students.
@@ -33,8 +34,7 @@ def rewritten(override: str) -> str:
     if key != ROLE:
         return override
     value = _LIST.sub(lambda found: "+".join(_names(override, found[1].split(","))), value)
-    for name in _NAME.findall(value):
-        _names(override, name.split("+"))
+    value = _NAME.sub(lambda found: "+".join(sorted(_names(override, found[0].split("+")))), value)
     return f"{key}{equals}{value}"
 
 
@@ -57,7 +57,7 @@ def store(names: Iterable[str], folders: Iterable[Path]) -> None:
     """Puts ensembles into the ConfigStore; call it after `confdir.register_roles`.
 
     Args:
-        names: Such as `lightgcn+bprmf`.
+        names: Such as `bprmf+lightgcn`.
         folders: Config folders, for files of the user's own in `teacher/`.
 
     Raises:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kdrec.cli import confdir, ensembles, search
+from kdrec.cli import confdir, ensembles, presets, search
 from kdrec.cli.guard import say
 from kdrec.cli.line import Line
 from kdrec.errors import KdrecError, UsageError
@@ -115,6 +115,7 @@ def forward(
             if command == search.COMMAND:
                 search.check_space(checker, checked)
             if dry_run:
+                check_jobs(command, checker, checked)
                 _show(checked, as_json=as_json)
                 return
         from kdrec.cli import console  # noqa: PLC0415
@@ -135,6 +136,31 @@ def forward(
         sys.argv = before
     if job.error is not None:
         raise job.error
+
+
+def check_jobs(command: str, checker: Checker, checked: Checked) -> None:
+    """Asks the stage of every job whether it would refuse it before it makes anything.
+
+    Jobs that differ by their seeds alone are one.
+
+    Raises:
+        KdrecError: What the stage says, with the job's overrides where there are several.
+    """
+    check = getattr(importlib.import_module(f"kdrec.stages.{command}"), "check", None)
+    if check is None:
+        return
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for job in checked.jobs:
+        own = (word for word in job if not word.partition("=")[0].endswith("seed"))
+        alike.setdefault(tuple(own), job)
+    for words, job in alike.items():
+        try:
+            check(checker.composed(job))
+        except KdrecError as error:
+            if len(alike) > 1:
+                what = f"{' '.join(words)}: {error.what}"
+                raise KdrecError(what, error.hint, exit_code=error.exit_code) from error
+            raise
 
 
 @contextlib.contextmanager
@@ -171,7 +197,9 @@ def _folders(line: Line) -> list[Path]:
 def _register(line: Line) -> None:
     folders = _folders(line)
     confdir.register(folders)
-    ensembles.store(ensembles.named(line.overrides), folders)
+    chosen = [one for name in presets.named(line.overrides)
+              for one in presets.choices(name, folders)]  # fmt: skip
+    ensembles.store(ensembles.named([*line.overrides, *chosen]), folders)
 
 
 def _verbosity(overrides: Sequence[str], *, quiet: bool, verbose: bool) -> list[str]:

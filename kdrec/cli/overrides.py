@@ -87,6 +87,14 @@ class Checker:
         jobs = itertools.product(*(_elements(override) for override in parsed))
         return Checked(first, [list(job) for job in jobs])
 
+    def composed(self, lines: Sequence[str]) -> DictConfig:
+        """The config of right overrides, without Hydra's own node.
+
+        Raises:
+            UsageError: If Hydra refuses them.
+        """
+        return job_part(self._load(list(lines)))
+
     def parse(self, line: str) -> Override:
         """One override.
 

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from kdrec.cli.composed import explain
+from kdrec.cli.foreseen import Settings
 from kdrec.cli.values import did_you_mean
 from kdrec.errors import UsageError
 
@@ -29,12 +30,14 @@ class Reported:
         experiment: Name of a preset, "" for none.
         section: The preset's section `report:`.
         paper: The content of the paper's file that the section names, None if it names none.
+        folders: Config folders, the first wins.
     """
 
     runs: Sequence[Path]
     experiment: str
     section: dict[str, Any]
     paper: dict[str, Any] | None
+    folders: Sequence[Path]
 
     @classmethod
     def of(cls, words: Sequence[str], experiment: str | None, folders: Sequence[Path]) -> Reported:
@@ -53,8 +56,11 @@ class Reported:
         runs = [Path(word) for word in words if not word.startswith(WORD)]
         if len(set(named)) > 1:
             raise UsageError(f"A report is of one experiment, not of {' and '.join(named)}.")
+        for word in words:
+            if word in _names("experiment", folders) and not Path(word).exists():
+                raise UsageError(f"There is no run folder {word}.", f"Did you mean {WORD}{word}?")
         if not named:
-            return cls(runs, "", {}, None)
+            return cls(runs, "", {}, None, folders)
         name = named[0]
         section = _load("experiment", name, folders).get("report")
         if not isinstance(section, dict):
@@ -65,7 +71,7 @@ class Reported:
             )
         paper = section.get("paper")
         content = _load("paper", str(paper), folders) if paper else None
-        return cls(runs, name, section, content)
+        return cls(runs, name, section, content, folders)
 
     def build(
         self,
@@ -97,7 +103,8 @@ class Reported:
             )
         section = self.section
         if dataset is not None:
-            known = list(section.get("datasets") or ())
+            named = section.get("datasets") or ()
+            known = [named] if isinstance(named, str) else list(named)
             if dataset not in known:
                 raise UsageError(
                     f"{dataset} is no data set of experiment={self.experiment}.",
@@ -106,7 +113,7 @@ class Reported:
             section = {**section, "datasets": [dataset]}
         return build_experiment(
             output_dir, self.experiment, section, paper=self.paper, out=out, seed=seed,
-            n_boot=n_boot, runs=runs,
+            n_boot=n_boot, runs=runs, foreseen=Settings(self.experiment, self.folders),
         )  # fmt: skip
 
 

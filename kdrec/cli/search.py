@@ -32,6 +32,12 @@ def _as_text(word: str) -> str:
     To Hydra it would be a sweep of several runs over a key that is not there.
     """
     key, equals, value = word.lstrip("+").partition("=")
+    if key == _SPACE.rstrip(".") and value.strip() != "{}":
+        raise UsageError(
+            f"{word} does not give a space key by key.",
+            "Write tune.space.KEY=VALUES for each key, as in tune.space.lr='choice(0.1,0.01)'; "
+            "tune.space.KEY=null takes one out.",
+        )
     if not equals or not key.startswith(_SPACE):
         return word
     if not _QUOTED.fullmatch(value):

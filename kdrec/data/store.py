@@ -12,7 +12,7 @@ from pandas import DataFrame
 from kdrec.artifacts import atomic_dir, read_json, sha256_file, write_json
 from kdrec.data.interactions import Interactions, Split
 from kdrec.data.preprocess import Prepared
-from kdrec.errors import KdrecError
+from kdrec.errors import StorageError
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
@@ -51,26 +51,26 @@ def load(folder: Path) -> Prepared:
     """Reads what `save` wrote, after checking every file.
 
     Raises:
-        KdrecError: If there is no manifest, or a file is missing or not the one that was written;
+        StorageError: If there is no manifest, or a file is missing or not the one that was written;
             the message names it.
     """
     again = f"Remove {folder} and run `kdrec preprocess` again."
     if not exists(folder):
-        raise KdrecError(f"{folder} holds no finished data set: it has no {MANIFEST}.", again)
+        raise StorageError(f"{folder} holds no finished data set: it has no {MANIFEST}.", again)
     manifest = read_json(folder / MANIFEST)
     try:
         schema, digest = int(manifest["schema"]), str(manifest["digest"])
         files = {str(name): str(value) for name, value in manifest["files"].items()}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise KdrecError(f"{folder / MANIFEST} is not a manifest: {error!r}.", again) from error
+        raise StorageError(f"{folder / MANIFEST} is not a manifest: {error!r}.", again) from error
     if schema != SCHEMA:
-        raise KdrecError(f"{folder} has schema {schema}; this kdrec reads {SCHEMA}.", again)
+        raise StorageError(f"{folder} has schema {schema}; this kdrec reads {SCHEMA}.", again)
     for name, expected in files.items():
         path = folder / name
         if not path.is_file():
-            raise KdrecError(f"{path} is missing.", again)
+            raise StorageError(f"{path} is missing.", again)
         if (actual := sha256_file(path)) != expected:
-            raise KdrecError(
+            raise StorageError(
                 f"{path} is damaged: sha256 {actual[:12]}..., {expected[:12]}... was written.",
                 again,
             )
@@ -87,6 +87,8 @@ def load(folder: Path) -> Prepared:
             )
     split = Split(**parts)
     if split.digest != digest:
-        raise KdrecError(f"{folder} has the digest {split.digest[:12]}, not {digest[:12]}.", again)
+        raise StorageError(
+            f"{folder} has the digest {split.digest[:12]}, not {digest[:12]}.", again
+        )
     stats = json.loads((folder / "stats.json").read_text("utf-8"))
     return Prepared(split=split, users=ids["users"], items=ids["items"], stats=stats)

@@ -24,7 +24,8 @@ class Cell:
         low: Lower end of an interval.
         high: Upper end.
         p: p-value against the comparison, adjusted.
-        mark: `↑` or `↓` if it differs significantly from `none`.
+        mark: `↑` or `↓` if it differs significantly from what its table compares with: `none`, or a
+            preset's baseline.
         best: Whether it is the best of the students.
         words: What stands behind the number, or in its place where there is none.
     """

@@ -3,39 +3,28 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from itertools import product
-from typing import Any
 
 from kdrec.artifacts import canonical
 from kdrec.report.collect import Finished
-from kdrec.report.entries import Block, Entry, Key, data_keys, labels_apart, on_validation
-from kdrec.report.preset import Preset, RowSpec
+from kdrec.report.entries import Block, Key, data_keys, labels_apart
+from kdrec.report.preset import Preset
+from kdrec.report.rows import (
+    Filled,
+    Foreseen,
+    as_foreseen,
+    belongs,
+    counts,
+    fill,
+    fits,
+    nothing_foreseen,
+    of_teacher,
+)
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Filled:
-    """One row of a preset with its runs.
-
-    Args:
-        spec: What was asked for.
-        entry: Its runs, which differ in seeds alone; None if there are none.
-        expected: Runs that the preset's seeds ask for, 0 if it names no seeds.
-        remarks: What a reader must know of the choice, a sentence each.
-    """
-
-    spec: RowSpec
-    entry: Entry | None
-    expected: int = 0
-    remarks: Sequence[str] = ()
-
-    def count(self) -> str:
-        """`no runs`, `2 of 3 runs`, or "" if nothing is missing."""
-        n = len(self.entry.runs) if self.entry is not None else 0
-        if n and n >= self.expected:
-            return ""
-        return f"{n} of {self.expected} runs" if self.expected else "no runs"
+_KEPT = "teacher_fit.checkpoints"
+"""What is kept of a teacher's training changes nothing in what it has learnt."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,6 +39,7 @@ class Cohort:
         data: Key of the split.
         rows: The preset's rows, in its order.
         candidates: All runs of this cohort that may be in a row.
+        foreseen: The settings that the preset's command gives.
     """
 
     dataset: str
@@ -59,6 +49,7 @@ class Cohort:
     data: str
     rows: Sequence[Filled]
     candidates: Sequence[Finished] = field(repr=False, default=())
+    foreseen: Foreseen = nothing_foreseen
 
     @property
     def title(self) -> str:
@@ -76,42 +67,18 @@ class Cohort:
         return next(row for row in self.rows if row.spec.name == name)
 
 
-def fits(run: Finished, where: Mapping[str, Any]) -> bool:
-    """Whether a run has these labels and settings; a list means any of its values."""
-    return all(
-        any(_equal(run.labels.get(key, run.settings.get(key)), one) for one in _several(wanted))
-        for key, wanted in where.items()
-    )
-
-
-def _several(wanted: Any) -> Sequence[Any]:
-    return wanted if isinstance(wanted, list | tuple) else [wanted]
-
-
-def _equal(found: Any, wanted: Any) -> bool:
-    if isinstance(found, bool) or isinstance(wanted, bool):
-        return found is wanted
-    return bool(found == wanted)
-
-
-def belongs(run: Finished, spec: RowSpec, student: str) -> bool:
-    """Whether a run is one of a row's, in a cohort with students of this model."""
-    where = dict(spec.where)
-    if run.labels["role"] != where.pop("role", "student"):
-        return False
-    if where.get("teacher") == "any":
-        del where["teacher"]
-    elif "teacher" not in where and not (spec.is_teacher and "model" in where):
-        where["teacher"] = ["", student]
-    return (spec.is_teacher or run.labels["model"] == student) and fits(run, where)
-
-
-def cohorts(runs: Sequence[Finished], preset: Preset, keys: Sequence[Key]) -> list[Cohort]:
+def cohorts(
+    runs: Sequence[Finished],
+    preset: Preset,
+    keys: Sequence[Key],
+    foreseen: Foreseen = nothing_foreseen,
+) -> list[Cohort]:
     """A cohort for each data set, protocol and student of the preset, also without any run.
 
     Runs on other data of the same name (other filters, another file) or of another width are a
-    cohort of their own. A run of which there are several evaluations is taken once, the newest
-    that has all metrics.
+    cohort of their own, and the students of one teacher's name have learnt from it with one kind
+    of settings. A run of which there are several evaluations is taken once, the newest that has
+    all metrics.
     """
     usable = _newest(runs, keys)
     keyed = list(zip(usable, data_keys(usable), strict=True))
@@ -134,10 +101,72 @@ def cohorts(runs: Sequence[Finished], preset: Preset, keys: Sequence[Key]) -> li
             teachers = [
                 run for run, its in here if run.labels["role"] == "teacher" and data in ("", its)
             ]
-            rows = [fill(one, student, students, teachers, preset) for one in preset.rows]
+            alike: Sequence[Finished] = students
+            remarks: Sequence[str] = ()
+            if preset.table != "teachers":  # where each teacher is a line of its own
+                alike, remarks = of_one_teacher(students, student, preset, foreseen)
+            rows = fill(preset.rows, student, alike, teachers, preset, foreseen)
+            if rows and remarks:
+                rows[0] = replace(rows[0], remarks=[*remarks, *rows[0].remarks])
             candidates = [*teachers, *students]
-            found.append(Cohort(dataset, protocol, student, dim, data, rows, candidates))
+            found.append(Cohort(dataset, protocol, student, dim, data, rows, candidates, foreseen))
     return found
+
+
+def of_one_teacher(
+    students: Sequence[Finished], student: str, preset: Preset, foreseen: Foreseen
+) -> tuple[list[Finished], list[str]]:
+    """Those who learnt from one kind of each teacher, and what to say of the others.
+
+    Rows whose teachers had unlike settings would be compared by their teachers. The kind is the
+    one that most rows have; of several such the one that the preset's command gives, then that
+    with the most runs. Settings that a row fixes or varies itself are not compared.
+    """
+    free = {key for row in preset.rows for key in (row.varied, *row.where)} | {_KEPT}
+    kinds: dict[str, dict[str, list[Finished]]] = defaultdict(lambda: defaultdict(list))
+    for run in students:
+        own = {key: value for key, value in run.settings.items() if of_teacher(key)}
+        own = {key: value for key, value in own.items() if key not in free}
+        kinds[str(run.labels.get("teacher") or "")][canonical(own)].append(run)
+    kept, remarks = list(kinds.pop("", {}).values()), []
+    for name, several in sorted(kinds.items()):
+        members = [several[key] for key in sorted(several)]
+        shared = [_n_rows(one, student, preset) for one in members]
+        like = [as_foreseen(_teacher_alone(one[0]), student, free, foreseen) for one in members]
+        best = max(
+            range(len(members)), key=lambda at: (shared[at], like[at], len(members[at]), -at)
+        )
+        kept.append(members[best])
+        if len(members) > 1:
+            names = labels_apart(f"teacher {name}", [_teacher_alone(one[0]) for one in members])
+            others = [f"{one} ({_rows(n)})" for one, n in zip(names, shared, strict=True)]
+            del others[best]
+            remarks.append(
+                f"Students of teachers with {len(members)} unlike settings fit; all shown are "
+                f"those of {names[best]} ({_rows(shared[best])}). Left out: {'; '.join(others)}."
+            )
+    chosen = {run.identity for one in kept for run in one}
+    return [run for run in students if run.identity in chosen], remarks
+
+
+def _n_rows(runs: Sequence[Finished], student: str, preset: Preset) -> int:
+    """How many of the preset's rows have one of these runs."""
+    return sum(
+        any(counts(run, preset) and belongs(run, row, student) for run in runs)
+        for row in preset.rows
+    )
+
+
+def _rows(n: int) -> str:
+    return "1 row" if n == 1 else f"{n} rows"
+
+
+def _teacher_alone(run: Finished) -> Finished:
+    """A student's run as its teacher's, with the teacher's settings alone."""
+    settings = {
+        key: value for key, value in run.settings.items() if of_teacher(key) and key != _KEPT
+    }
+    return replace(run, labels={**run.labels, "role": "teacher"}, settings=settings)
 
 
 def _newest(runs: Sequence[Finished], keys: Sequence[Key]) -> list[Finished]:
@@ -147,96 +176,35 @@ def _newest(runs: Sequence[Finished], keys: Sequence[Key]) -> list[Finished]:
 
 
 def lacking(runs: Sequence[Finished], preset: Preset, keys: Sequence[Key]) -> list[str]:
-    """A sentence for each run that would be in a row, had it been evaluated for it."""
+    """What runs lack that would be in a row, had they been evaluated for it, and how to do that."""
     whole = {run.identity for run in _newest(runs, keys)}
-    return [
-        f"{run.folder} has no {_words(missing)}: kdrec evaluate run={run.identity[:8]} makes it."
-        for run in {run.identity: run for run in runs}.values()
-        if run.identity not in whole
-        if run.labels["dataset"] in preset.datasets and run.labels["protocol"] in preset.protocols
-        if any(belongs(run, row, student) for row in preset.rows for student in preset.students)
-        if (missing := [key for key in keys if key not in run.metrics])
-    ]
+    kinds: dict[tuple[Key, ...], list[Finished]] = defaultdict(list)
+    for run in {run.identity: run for run in runs}.values():
+        if (
+            run.identity not in whole
+            and run.labels["dataset"] in preset.datasets
+            and run.labels["protocol"] in preset.protocols
+            and any(belongs(run, row, one) for row in preset.rows for one in preset.students)
+            and (missing := tuple(key for key in keys if key not in run.metrics))
+        ):
+            kinds[missing].append(run)
+    return [_how_to_evaluate(missing, several, keys) for missing, several in kinds.items()]
+
+
+def _how_to_evaluate(missing: Sequence[Key], runs: Sequence[Finished], keys: Sequence[Key]) -> str:
+    one = len(runs) == 1
+    who = str(runs[0].folder) if one else f"{len(runs)} runs, such as {runs[0].folder},"
+    had = [key for run in runs for key in run.metrics]
+    cutoffs = sorted({int(key[4].partition("@")[2]) for key in (*had, *keys) if "@" in key[4]})
+    numbered = [int(key[2]) for key in missing if key[1] == "items" and key[2].isdecimal()]
+    groups = f" evaluation.item_groups={max(3, *numbered)}" if numbered else ""
+    names = ",".join(run.identity[:8] for run in runs)
+    return (
+        f"{who} {'has' if one else 'have'} no {_words(missing)}: kdrec evaluate "
+        f"{'' if one else '-m '}run={names} "
+        f"'evaluation.cutoffs=[{','.join(map(str, cutoffs))}]'{groups} makes it."
+    )
 
 
 def _words(keys: Sequence[Key]) -> str:
     return ", ".join(" ".join([key[4], *([key[2]] if key[2] != "all" else [])]) for key in keys)
-
-
-def fill(
-    spec: RowSpec,
-    student: str,
-    students: Sequence[Finished],
-    teachers: Sequence[Finished],
-    preset: Preset,
-) -> Filled:
-    """The row's runs. Settings are never mixed.
-
-    Where runs with unlike settings fit, those are taken that have most of the seeds asked for, and
-    of several such the best on validation; a remark says so. Teachers are those that taught
-    the students, if one of these had any.
-    """
-    if spec.is_teacher:
-        taught = {str(run.labels.get("teacher_identity") or "") for run in students} - {""}
-        fitting = [run for run in teachers if belongs(run, spec, student)]
-        fitting = [run for run in fitting if run.identity in taught] or fitting
-    else:
-        fitting = [run for run in students if belongs(run, spec, student)]
-    kinds: dict[str, list[Finished]] = defaultdict(list)
-    for run in fitting:
-        if _counts(run, preset):
-            kinds[canonical([run.labels.get("teacher"), dict(run.settings)])].append(run)
-    if not kinds:
-        return Filled(spec, None, len(_seeds(spec, preset)))
-    role = "teacher" if spec.is_teacher else "student"
-    entries = [Entry(spec.name, role, members) for members in kinds.values()]
-    best = max(entries, key=lambda one: (len(one.runs), on_validation(one)))
-    asked = {
-        (split, *seeds)
-        for split in {run.labels.get("split_seed") for run in best.runs}
-        for seeds in _seeds(spec, preset)
-    }
-    remarks = []
-    if missing := asked - {(run.labels.get("split_seed"), *_own(run, preset)) for run in best.runs}:
-        seeds = ", ".join(_seed_text(one[1:]) for one in sorted(missing, key=str))
-        remarks.append(f"{spec.name}: {len(missing)} of {len(asked)} runs are missing ({seeds}).")
-    if len(entries) > 1:
-        names = labels_apart(spec.name, [one.runs[0] for one in entries])
-        remarks.append(
-            f"{spec.name}: runs with {len(entries)} unlike settings fit; shown is "
-            f"{names[entries.index(best)]}, which has the most runs and, of such, the best "
-            "validation."
-        )
-    return Filled(spec, best, len(asked), remarks)
-
-
-def _counts(run: Finished, preset: Preset) -> bool:
-    """Whether a run's seeds are among those asked for."""
-    labels = run.labels
-    of_teacher = preset.teacher_seeds is None or labels.get("teacher_seed") in (
-        None, *preset.teacher_seeds
-    )  # fmt: skip
-    if labels["role"] == "teacher":
-        return of_teacher
-    return of_teacher and (preset.seeds is None or labels.get("seed") in preset.seeds)
-
-
-def _seeds(spec: RowSpec, preset: Preset) -> list[tuple[Any, Any]]:
-    """Student's and teacher's seeds that a row should have; none where the preset names none."""
-    teachers: Sequence[Any] = preset.teacher_seeds or [None]
-    if spec.is_teacher:
-        return [(None, seed) for seed in preset.teacher_seeds or ()]
-    if spec.where.get("method") == "none":
-        teachers = [None]
-    return list(product(preset.seeds or (), teachers))
-
-
-def _own(run: Finished, preset: Preset) -> tuple[Any, Any]:
-    """A run's seeds in the form of `_seeds`."""
-    teacher = run.labels.get("teacher_seed") if preset.teacher_seeds else None
-    return (None if run.labels["role"] == "teacher" else run.labels.get("seed")), teacher
-
-
-def _seed_text(seeds: tuple[Any, Any]) -> str:
-    names = zip(("seed", "teacher_seed"), seeds, strict=True)
-    return " ".join(f"{name}={seed}" for name, seed in names if seed is not None)

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kdrec.report.cells import DOWN, UP, Cell, Row, Table
-from kdrec.report.chosen import Cohort, Filled
+from kdrec.report.chosen import Cohort
 from kdrec.report.compare import PerUser
 from kdrec.report.entries import Key
 from kdrec.report.paired import Against, Mean, mean
 from kdrec.report.preset import Preset
 from kdrec.report.published import Published
+from kdrec.report.rows import Filled
 from kdrec.report.verdict import ALPHA, FEWEST_SEEDS, VERDICTS, Difference, significant, verdict
 
 _OURS = (
@@ -35,7 +36,7 @@ class Compared:
 
     Args:
         ours: Mean over seeds.
-        change: Against the student alone.
+        change: Against the preset's baseline, by default the student alone.
         paper: The paper's number, NaN if it has none.
         claimed: The paper's relative change, NaN if it has none.
         verdict: What ours says to it, "" if there is nothing to say.

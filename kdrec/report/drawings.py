@@ -199,7 +199,7 @@ def scatter(cohorts: Sequence[Cohort], preset: Preset) -> Figure:
     for number, column in enumerate(preset.columns):
         for cohort in cohorts:
             of_method: dict[str, list[Point]] = {}
-            for one in taught(cohort, preset):
+            for one in taught(cohort, preset)[0]:
                 gain, base = one.gain[number], one.base[number]
                 y, low, high = (
                     100 * end / base if base else math.nan

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kdrec.artifacts import canonical, digest
+from kdrec.artifacts import canonical, digest, setting_text
 from kdrec.evaluation.significance import over_seeds
 from kdrec.report.collect import Finished
 
@@ -200,10 +200,3 @@ def short_name(key: str) -> str:
         return _SHORT[key]
     head, _, tail = key.rpartition(".")
     return f"teacher_{tail}" if head.startswith("teacher") else tail
-
-
-def setting_text(value: object) -> str:
-    """A setting as a label has it."""
-    if isinstance(value, bool) or value is None:
-        return {True: "true", False: "false", None: "null"}[value]
-    return format(value, "g") if isinstance(value, float) else str(value)

@@ -21,6 +21,7 @@ from kdrec.report.entries import Block
 from kdrec.report.preset import Preset
 from kdrec.report.published import NOTHING_PUBLISHED, Published
 from kdrec.report.report import Report, Section, data_sizes
+from kdrec.report.rows import Foreseen, nothing_foreseen
 
 
 def build_experiment(
@@ -33,6 +34,7 @@ def build_experiment(
     seed: int = 0,
     out: Path | None = None,
     runs: Sequence[Path] | None = None,
+    foreseen: Foreseen = nothing_foreseen,
 ) -> Report:
     """Selects the finished runs that a preset names, and holds them against the paper's numbers.
 
@@ -45,6 +47,8 @@ def build_experiment(
         seed: Seed of the bootstrap.
         out: Where the report is to be written; `<output_dir>/reports/<date>/<time>` if None.
         runs: Only these run directories.
+        foreseen: The settings that the preset's command gives: they are preferred where runs with
+            unlike settings fit a row.
 
     Raises:
         UsageError: If the section or the paper's file is wrong.
@@ -59,7 +63,7 @@ def build_experiment(
     else:
         keys = shares.keys(preset) if preset.table == "share" else [c.key for c in preset.columns]
         problems += lacking(found.runs, preset, keys)
-        groups = cohorts(found.runs, preset, keys)
+        groups = cohorts(found.runs, preset, keys, foreseen)
         used = _used(groups, preset)
         if preset.table == "comparison":
             per_user = PerUser(problems)

@@ -1,4 +1,4 @@
-"""A row's runs seed by seed, and its difference from the student alone with two kinds of doubt."""
+"""A row's runs seed by seed, and its difference from a baseline with two kinds of doubt."""
 
 from __future__ import annotations
 
@@ -62,10 +62,10 @@ def mean(entry: Entry | None, key: Key) -> Mean:
 
 
 class Against:
-    """Rows against the student alone.
+    """Rows against a baseline: `preset.baseline`, by default the student alone.
 
     Args:
-        base: The student alone, None if it has no runs.
+        base: The baseline, None if it has no runs.
         columns: The values that are compared.
         per_user: Where the users' values come from.
         n_boot: Bootstrap resamples.

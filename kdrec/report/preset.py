@@ -30,6 +30,10 @@ report:
 What runs must have are labels of their manifests (method, model, teacher, dim, role, ...) or dotted
 settings (method.n_groups, fit.weight, teacher.dim, ...); a list means any of its values, null that
 there is none. A method's teacher is the student's model unless `teacher` says another (or `any`).
+
+Of several settings that fit a row, those that the preset's command gives are shown, then those with
+the most runs; behind varied rows, and of a cohort's teacher, they are chosen once
+(`kdrec.report.rows`, `kdrec.report.chosen`).
 """
 
 from __future__ import annotations
@@ -38,10 +42,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kdrec.errors import UsageError
-from kdrec.evaluation.part import COLD
+from kdrec.artifacts import setting_text
 from kdrec.report.compare import Column
-from kdrec.report.entries import setting_text, short_name
+from kdrec.report.entries import short_name
+from kdrec.report.section import Values
 
 TABLES = ("comparison", "share", "statistics", "teachers")
 FIGURES = {"comparison": ("bars", "curve"), "share": ("share",), "teachers": ("scatter",)}
@@ -62,6 +66,7 @@ class RowSpec:
         paper: Its name in the paper's numbers, "" if it has none there.
         x: Value of what is varied, None if nothing is.
         x_name: Short name of what is varied.
+        varied: The label or setting that is varied, "" if nothing is.
     """
 
     name: str
@@ -70,6 +75,7 @@ class RowSpec:
     paper: str = ""
     x: Any = None
     x_name: str = ""
+    varied: str = ""
 
     @property
     def is_teacher(self) -> bool:
@@ -104,82 +110,54 @@ class Preset:
         Raises:
             UsageError: An unknown key, a missing one, or a value that cannot be.
         """
-        wrong = _Wrong(name)
+        values = Values(name, section)
+        unless = values.unless
         for key in section:
-            wrong.unless(key in _KEYS, f"unknown key {key!r}", f"Keys are: {', '.join(_KEYS)}.")
+            unless(key in _KEYS, f"unknown key {key!r}", f"Keys are: {', '.join(_KEYS)}.")
         table = section.get("table", "comparison")
-        wrong.unless(table in TABLES, f"table={table!r}", f"Use one of: {', '.join(TABLES)}.")
+        unless(table in TABLES, f"table={table!r}", f"Use one of: {', '.join(TABLES)}.")
         for key in ("datasets", "students", "methods", "metrics"):
             needless = table == "statistics" and key != "datasets"
             needless = needless or (table == "share" and key == "metrics")
-            wrong.unless(bool(section.get(key)) or needless, f"{key} is missing", f"Add {key}.")
+            unless(bool(section.get(key)) or needless, f"{key} is missing", f"Add {key}.")
+        figure = _figure(table, section.get("figure"), values)
+        rows = list(_rows(values, curve=figure == "curve"))
+        names = [row.name for row in rows]
+        unless(len(set(names)) == len(names), "two methods have one name", "Rename one.")
         baseline = str(section.get("baseline", "none"))
-        rows = list(_rows(section.get("methods") or {}))
-        known = [row.name for row in rows]
-        wrong.unless(
-            not rows or table == "share" or baseline in known,
-            f"baseline={baseline!r} is none of its methods",
-            f"Methods are: {', '.join(known)}.",
+        students = [row.name for row in rows if not row.is_teacher]
+        unless(
+            not rows or table == "share" or baseline in students,
+            f"baseline={baseline!r} is none of its methods"
+            + (", but a teacher" if baseline in names else ""),
+            f"Methods are: {', '.join(students)}.",
         )
-        wrong.unless(len(set(known)) == len(known), "two methods have one name", "Rename one.")
         return cls(
             name=name,
             table=table,
-            figure=_figure(table, section.get("figure"), wrong),
+            figure=figure,
             caption=str(section.get("caption", "")),
             paper=str(section.get("paper") or ""),
-            datasets=_list(section.get("datasets")),
-            protocols=_list(section.get("protocols", ["paper"])),
-            students=_list(section.get("students")),
-            columns=[column(str(text), wrong.named) for text in section.get("metrics") or ()],
-            cutoff=int(section.get("cutoff", 10)),
-            seeds=section.get("seeds"),
-            teacher_seeds=section.get("teacher_seeds"),
-            where=section.get("where") or {},
+            datasets=values.names("datasets"),
+            protocols=values.names("protocols", ["paper"]),
+            students=values.names("students"),
+            columns=values.columns(),
+            cutoff=values.whole("cutoff", 10),
+            seeds=values.seeds("seeds"),
+            teacher_seeds=values.seeds("teacher_seeds"),
+            where=values.wanted(section.get("where"), "where", of="dim: 10"),
             baseline=baseline,
             rows=rows,
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Wrong:
-    name: str
-
-    @property
-    def named(self) -> str:
-        return f"The report section of experiment={self.name}"
-
-    def unless(self, right: bool, what: str, hint: str) -> None:  # noqa: FBT001
-        if not right:
-            raise UsageError(f"{self.named}: {what}.", hint)
-
-
-def column(text: str, where: str = "A metric") -> Column:
-    """`recall@10 unpopular diluted`: the metric, an item group, and the form of its mean.
-
-    Raises:
-        UsageError: If the text is not of this form.
-    """
-    metric, *rest = text.split()
-    form = rest.pop() if rest and rest[-1] in ("eligible", "diluted") else "eligible"
-    if "@" not in metric or len(rest) > 1:
-        raise UsageError(
-            f"{where}: {text!r} names no metric.",
-            f"Use for example recall@10, or recall@10 unpopular diluted; groups are popular, "
-            f"unpopular and {COLD}.",
-        )
-    if not rest:
-        return Column(text, ("test", "all", "all", "", metric))
-    return Column(text, ("test", "items", rest[0], form, metric))
-
-
-def _figure(table: str, wanted: object, wrong: _Wrong) -> str:
+def _figure(table: str, wanted: object, values: Values) -> str:
     known = FIGURES.get(table, ())
     if not wanted:
         return ""
     if wanted is True and len(known) == 1:
         return known[0]
-    wrong.unless(
+    values.unless(
         wanted in known,
         f"figure={wanted!r} is none of table={table}",
         f"Use {' or '.join(known)}." if known else "It has no figure.",
@@ -187,25 +165,20 @@ def _figure(table: str, wanted: object, wrong: _Wrong) -> str:
     return str(wanted)
 
 
-def _list(value: Any) -> list[str]:
-    if value is None:
-        return []
-    return [str(one) for one in value] if isinstance(value, list | tuple) else [str(value)]
-
-
-def _rows(methods: Mapping[str, Any] | Sequence[str]) -> Iterator[RowSpec]:
-    if not isinstance(methods, Mapping):
-        methods = dict.fromkeys(methods)
-    for name, given in methods.items():
-        where = dict(given or {})
-        varied: Mapping[str, Sequence[Any]] = where.pop("vary", None) or {}
+def _rows(values: Values, *, curve: bool) -> Iterator[RowSpec]:
+    any_varied = False
+    for name, where in values.methods():
+        varied = dict(values.varied(name, where.pop("vary", None), numbers=curve))
+        any_varied = any_varied or bool(varied)
         paper = where.pop("paper", "" if where or varied else name)
         if "method" not in where and where.get("role") != "teacher":
             where["method"] = name
         if not varied:
             yield RowSpec(name, name, where, str(paper or ""))
-        for key, values in varied.items():
+        for key, several in varied.items():
             short = short_name(key)
-            for value in values:
+            for value in several:
                 label = f"{name} {short}={setting_text(value)}"
-                yield RowSpec(label, name, where | {key: value}, "", value, short)
+                yield RowSpec(label, name, where | {key: value}, "", value, short, key)
+    values.unless(any_varied or not curve, "figure=curve, and no method varies anything",
+                  "Give one of them vary: {KEY: [1, 2]}.")  # fmt: skip

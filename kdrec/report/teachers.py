@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kdrec.report.cells import Cell, Row, Table
-from kdrec.report.chosen import Cohort, fill
+from kdrec.report.chosen import Cohort
 from kdrec.report.collect import Finished
 from kdrec.report.compare import Column
 from kdrec.report.entries import labels_apart
 from kdrec.report.paired import Mean, per_seed
 from kdrec.report.preset import Preset
+from kdrec.report.rows import fill
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +25,8 @@ class Taught:
         teacher: The teacher's label.
         method: Name of the row.
         quality: The teacher's value of each column.
-        gain: For each column the student's gain over the student alone, over its seeds.
-        base: For each column the student alone.
+        gain: For each column the student's gain over the preset's baseline, over its seeds.
+        base: For each column the baseline.
         n_runs: Students' runs.
     """
 
@@ -37,8 +38,11 @@ class Taught:
     n_runs: int
 
 
-def taught(cohort: Cohort, preset: Preset) -> list[Taught]:
-    """A line for each teacher (also each teacher's seed) and method, the best teachers last."""
+def taught(cohort: Cohort, preset: Preset) -> tuple[list[Taught], list[str]]:
+    """A line for each teacher (also each teacher's seed) and method, the best teachers last.
+
+    The remarks say which runs are missing, and which of several settings are shown.
+    """
     teachers = {run.identity: run for run in cohort.candidates if run.labels["role"] == "teacher"}
     students: dict[str, list[Finished]] = defaultdict(list)
     for run in cohort.candidates:
@@ -46,25 +50,36 @@ def taught(cohort: Cohort, preset: Preset) -> list[Taught]:
         if run.labels["role"] == "student" and identity in teachers:
             students[identity].append(run)
     names = dict(zip(students, _names([teachers[identity] for identity in students]), strict=True))
-    base = cohort.row(preset.baseline).entry
-    found = []
+    base = cohort.row(preset.baseline)
+    specs = [
+        row.spec
+        for row in cohort.rows
+        if row.spec.name != preset.baseline and not row.spec.is_teacher
+    ]
+    found, remarks = [], list(base.remarks)
     for identity, members in students.items():
-        for row in cohort.rows:
-            if row.spec.name == preset.baseline or row.spec.is_teacher:
-                continue
-            entry = fill(row.spec, cohort.student, members, [], preset).entry
-            if entry is None:
+        own = _of_one(preset, teachers[identity])
+        for row in fill(specs, cohort.student, members, [], own, cohort.foreseen):
+            remarks += [f"{names[identity]}: {remark}" for remark in row.remarks]
+            if row.entry is None:
                 continue
             gains, alone = [], []
             for column in preset.columns:
-                ours, theirs = per_seed(entry, column.key), per_seed(base, column.key)
+                ours, theirs = per_seed(row.entry, column.key), per_seed(base.entry, column.key)
                 shared = sorted(set(ours) & set(theirs))
                 gains.append(Mean.of([ours[seed] - theirs[seed] for seed in shared]))
                 alone.append(Mean.of([theirs[seed] for seed in shared]).value)
             quality = [_value(teachers[identity], column) for column in preset.columns]
-            line = Taught(names[identity], row.spec.name, quality, gains, alone, len(entry.runs))
-            found.append(line)
-    return sorted(found, key=lambda one: (one.quality, one.teacher, one.method))
+            n_runs = len(row.entry.runs)
+            found.append(Taught(names[identity], row.spec.name, quality, gains, alone, n_runs))
+    return sorted(found, key=lambda one: (one.quality, one.teacher, one.method)), remarks
+
+
+def _of_one(preset: Preset, teacher: Finished) -> Preset:
+    """The preset as it asks of one teacher's students, which have no other teacher's seeds."""
+    asked = preset.teacher_seeds or ()
+    its = [seed for seed in asked if seed == teacher.labels.get("teacher_seed")]
+    return replace(preset, teacher_seeds=its) if its else preset
 
 
 def _value(run: Finished, column: Column) -> float:
@@ -87,7 +102,8 @@ def _names(teachers: Sequence[Finished]) -> list[str]:
 def table(cohort: Cohort, preset: Preset) -> Table:
     """A row a teacher and method: the teacher's quality, the student's relative gain."""
     rows = []
-    for one in taught(cohort, preset):
+    lines, remarks = taught(cohort, preset)
+    for one in lines:
         cells = []
         for quality, gain, base in zip(one.quality, one.gain, one.base, strict=True):
             low, high = (end / base if base else math.nan for end in (gain.low, gain.high))
@@ -102,6 +118,7 @@ def table(cohort: Cohort, preset: Preset) -> Table:
     keys = [column.key for column in preset.columns for _ in range(2)]
     absent = [row.spec.name for row in cohort.rows if row.entry is None]
     notes = [f"Gain: against {preset.baseline}, with the 95 % t interval over its seeds."]
+    notes += remarks
     notes += [f"No runs of: {'; '.join(absent)}."] if absent else []
     title = preset.caption or "The teacher's quality and the student's gain"
     return Table(preset.name, title, columns, keys, rows, notes)

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from kdrec.artifacts import setting_text
 from kdrec.report.cells import NOTHING
 from kdrec.report.render import encodable, say
 
@@ -35,7 +36,7 @@ def show_trials(rows: Sequence[Mapping[str, Any]], title: str, metric: str, out:
         cells = [
             str(rank) if value is not None else "",
             f"{value:.4f}" if value is not None else row["state"],
-            " ".join(f"{key}={one}" for key, one in row["settings"].items()),
+            " ".join(f"{key}={setting_text(one)}" for key, one in row["settings"].items()),
             str(epochs) if epochs is not None else NOTHING,
             f"{seconds:.0f}" if seconds is not None else NOTHING,
             str(row["trial"]),

@@ -22,14 +22,16 @@ errors to each side, and would refuse nearly everything."""
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A method minus the student alone, over the seeds that both have.
+    """A row minus the preset's baseline (the student alone, `none`, unless it names another).
+
+    Over the seeds that both have.
 
     Args:
         value: Mean over seeds of the difference, NaN if they share none.
         low: Lower end of the 95 % t interval over seeds, NaN below two.
         high: Upper end.
         n_seeds: Shared seeds.
-        base: The student alone, mean over these seeds.
+        base: The baseline, mean over these seeds.
         users: Mean difference over users, their values averaged over seeds.
         p: Two-sided p-value of `users` (paired bootstrap over users), NaN if unknown.
     """
@@ -43,7 +45,7 @@ class Difference:
     p: float
 
     def relative(self, value: float) -> float:
-        """`value` as a share of the student alone."""
+        """`value` as a share of the baseline."""
         return value / self.base if self.base else math.nan
 
 
@@ -68,7 +70,7 @@ def verdict(claim: float, ours: Difference) -> str:
     | zero, or on the other side | `opposite` | `no difference` |
 
     Args:
-        claim: The paper's method minus its student alone; NaN or 0: it claims nothing.
+        claim: The paper's method minus its number for the baseline; NaN or 0: it claims nothing.
         ours: The same from our runs, with an adjusted p-value.
 
     Returns:

@@ -57,9 +57,11 @@ def flat(prefix: str, node: Mapping[str, Any] | None) -> Plain:
 def repeated(overrides: list[str], keys: tuple[str, ...]) -> list[str] | None:
     """The overrides of these keys and of what is below them.
 
-    None if an experiment was chosen, which sets keys without naming them on the line.
+    None if an experiment or tuned settings were chosen, which set keys without naming them on the
+    line.
     """
-    if any(word.lstrip("+").startswith("experiment=") for word in overrides):
+    hidden = ("experiment=", "tuned=", "tuned/teacher=")
+    if any(word.lstrip("+").startswith(hidden) for word in overrides):
         return None
     roots = [re.split(r"[.=]", word.lstrip("+~"))[0].split("@")[-1] for word in overrides]
     return [word for word, root in zip(overrides, roots, strict=True) if root in keys]

@@ -23,7 +23,7 @@ from kdrec.stages.models import (
 )
 from kdrec.stages.needs import check_needs
 from kdrec.stages.output import show_run
-from kdrec.stages.preprocess import Data, ensure_split
+from kdrec.stages.preprocess import Data, Identified, ensure_split
 from kdrec.stages.train import ensure_teacher, load_teacher, teacher_identity
 from kdrec.stages.weights import trained_run
 
@@ -48,7 +48,7 @@ def student_fit(cfg: DictConfig) -> Plain:
     return fit
 
 
-def student_identity(cfg: DictConfig, data: Data) -> str:
+def student_identity(cfg: DictConfig, data: Identified) -> str:
     """What determines the student, as a digest; its teacher only if there is a method."""
     distillation = None
     if cfg.method.distiller is not None:
@@ -59,7 +59,7 @@ def student_identity(cfg: DictConfig, data: Data) -> str:
     )
 
 
-def check_student(cfg: DictConfig) -> None:
+def check(cfg: DictConfig) -> None:
     """Refuses what cannot be trained, before anything is.
 
     Raises:
@@ -84,7 +84,7 @@ def ensure_student(
     Without a method the student depends on no teacher, and none is made; nor is one where the
     student is trained already.
     """
-    check_student(cfg)
+    check(cfg)
     student = plain(cfg.student)
     name, method = target_name(student), str(cfg.method.name)
     distils = cfg.method.distiller is not None
@@ -150,6 +150,7 @@ def ensure_student(
 
 def run(cfg: DictConfig) -> float | None:
     """`kdrec distill`: makes the student and shows its tables; returns its validation NDCG."""
+    check(cfg)
     context = Context.of(cfg)
     data = ensure_split(cfg, context)
     finished = ensure_student(cfg, context, data, own=True, redo=context.force)

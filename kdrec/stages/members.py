@@ -17,7 +17,7 @@ def is_ensemble(model: DictConfig) -> bool:
 
 
 def teacher_name(cfg: DictConfig) -> str:
-    """`bprmf`, `lightgcn+bprmf` for an ensemble, `bprmf+pd` for a debiased one."""
+    """`bprmf`, `bprmf+lightgcn` for an ensemble, `bprmf+pd` for a debiased one."""
     if is_ensemble(cfg.teacher):
         return "+".join(teacher_name(one) for one in member_configs(cfg).values())
     return debiased(cfg, target_name(cfg.teacher))
@@ -26,10 +26,11 @@ def teacher_name(cfg: DictConfig) -> str:
 def member_configs(cfg: DictConfig) -> dict[str, DictConfig]:
     """The configuration with each member of the ensemble in turn as its teacher, by name.
 
-    A member is then an ordinary teacher, the same as without the others.
+    A member is then an ordinary teacher, the same as without the others. They are sorted: in
+    which order they were named makes no other teacher.
     """
     found = {}
-    for name in cfg.teacher.members:
+    for name in sorted(cfg.teacher.members):
         alone = OmegaConf.create(cfg)
         assert isinstance(alone, DictConfig)  # noqa: S101  (narrows the type)
         with open_dict(alone):

@@ -20,7 +20,7 @@ from kdrec.evaluation.grouped import Evaluation
 from kdrec.methods.base import Distiller
 from kdrec.models.base import Backbone, ClosedForm, frozen
 from kdrec.stages.context import Context, Plain, Record, options, plain
-from kdrec.stages.preprocess import Data
+from kdrec.stages.preprocess import Data, Identified
 from kdrec.stages.weights import build, load_model, save_model, trained_run
 from kdrec.training.loop import FitResult
 
@@ -44,7 +44,7 @@ def fit_options(fit: DictConfig) -> Plain:
 
 
 def model_identity(
-    role: str, data: Data, model: Plain, fit: Plain, seed: int, distillation: Plain | None
+    role: str, data: Identified, model: Plain, fit: Plain, seed: int, distillation: Plain | None
 ) -> str:
     """What determines a trained model, as a digest."""
     return digest(

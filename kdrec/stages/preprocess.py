@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig
@@ -23,6 +23,14 @@ log = logging.getLogger(__name__)
 
 #: Raised when the same configuration begins to give another split.
 VERSION = 1
+
+
+class Identified(Protocol):
+    """What has an identity, as a split has before it is made."""
+
+    @property
+    def identity(self) -> str:
+        """What determines it, as a digest."""
 
 
 @dataclass(frozen=True, slots=True)

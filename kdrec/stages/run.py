@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from kdrec.stages import distill, train
 from kdrec.stages.context import Context, plain
 from kdrec.stages.distill import ensure_student
 from kdrec.stages.output import drop_unused, show_json, wants_json
@@ -26,11 +27,23 @@ def without_method(cfg: DictConfig) -> DictConfig:
     return alone
 
 
+def check(cfg: DictConfig) -> None:
+    """Refuses what cannot be trained, before anything is.
+
+    Raises:
+        UsageError: If the teacher or the student cannot be made, or the teacher is not what the
+            method needs.
+    """
+    train.check(cfg)
+    distill.check(cfg)
+
+
 def run(cfg: DictConfig) -> float | None:
     """`kdrec run`: makes what is missing of every stage and shows the comparison."""
     from kdrec.report import build  # noqa: PLC0415  (rich is slow to import)
     from kdrec.report.render import console  # noqa: PLC0415
 
+    check(cfg)
     context = Context.of(cfg)
     data = ensure_split(cfg, context)
     alone = without_method(cfg)

@@ -10,7 +10,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from kdrec.artifacts import Run, digest, find_run, lock
-from kdrec.errors import KdrecError
+from kdrec.errors import KdrecError, StorageError
 from kdrec.methods.base import Teacher
 from kdrec.models.base import Backbone, Embedder, frozen
 from kdrec.models.ensemble import Ensemble
@@ -34,11 +34,11 @@ from kdrec.stages.models import (
     train_model,
 )
 from kdrec.stages.output import show_run
-from kdrec.stages.preprocess import Data, ensure_split
+from kdrec.stages.preprocess import Data, Identified, ensure_split
 from kdrec.stages.weights import load_model, load_trajectory, trained_run
 
 
-def teacher_identity(cfg: DictConfig, data: Data) -> str:
+def teacher_identity(cfg: DictConfig, data: Identified) -> str:
     """What determines the teacher, as a digest; an ensemble's is made of its members'."""
     if is_ensemble(cfg.teacher):
         members = [teacher_identity(one, data) for one in member_configs(cfg).values()]
@@ -178,7 +178,7 @@ def _obtain_ensemble(
     with context.new_run("train", identity, own=own) as record:
         model = _load_ensemble(cfg, context, data).scorer
         assert isinstance(model, Ensemble)  # noqa: S101  (narrows the type)
-        training = {"ensemble": str(cfg.teacher.ensemble), "members": list(cfg.teacher.members)}
+        training = {"ensemble": str(cfg.teacher.ensemble), "members": sorted(cfg.teacher.members)}
         return evaluated(record, cfg, data, model, describe=describe, training=training)
 
 
@@ -187,7 +187,7 @@ def _load_ensemble(cfg: DictConfig, context: Context, data: Data) -> Teacher:
     for name, one in member_configs(cfg).items():
         run = trained_run(context, teacher_identity(one, data))
         if run is None:
-            raise KdrecError(
+            raise StorageError(
                 f"The weights of the teacher {name} are gone.",
                 how_to_train(cfg, context.overrides),
             )
@@ -206,7 +206,7 @@ def load_teacher(cfg: DictConfig, context: Context, data: Data, run: Run) -> Tea
         return _load_ensemble(cfg, context, data)
     trained = trained_run(context, run.identity)
     if trained is None:
-        raise KdrecError(
+        raise StorageError(
             f"The weights of the teacher {run.folder} are gone.",
             f"{how_to_train(cfg, context.overrides)} force=true",
         )
@@ -226,8 +226,19 @@ def load_teacher(cfg: DictConfig, context: Context, data: Data, run: Run) -> Tea
     )
 
 
+def check(cfg: DictConfig) -> None:
+    """Refuses a teacher that cannot be made, before anything is.
+
+    Raises:
+        UsageError: If a teacher in closed form is to be debiased.
+    """
+    for one in single_configs(cfg):
+        teacher_config(one)
+
+
 def run(cfg: DictConfig) -> float | None:
     """`kdrec train`: makes the teacher and shows its tables; returns its validation NDCG."""
+    check(cfg)
     context = Context.of(cfg)
     data = ensure_split(cfg, context)
     finished = ensure_teacher(cfg, context, data, own=True, redo=context.force)

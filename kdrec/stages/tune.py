@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,13 +15,16 @@ from omegaconf import DictConfig
 from kdrec.artifacts import digest
 from kdrec.errors import KdrecError
 from kdrec.ranges import Count, Natural, check_range
-from kdrec.stages.context import Context
-from kdrec.stages.distill import check_student
-from kdrec.stages.experiment import write_experiment, write_settings
+from kdrec.stages import distill, train
+from kdrec.stages.context import Context, Plain, flat
+from kdrec.stages.debias import teacher_settings
+from kdrec.stages.experiment import chosen, write_experiment, write_settings
+from kdrec.stages.members import is_learnt, teacher_name
+from kdrec.stages.models import fit_options
 from kdrec.stages.output import drop_unused, say, show_json, wants_json
 from kdrec.stages.preprocess import Data, ensure_split
 from kdrec.stages.space import configured, described, search_space, with_settings
-from kdrec.tuning.space import Space, size
+from kdrec.tuning.space import Space, size, typed
 
 if TYPE_CHECKING:
     from kdrec.stages.tuner import Role
@@ -57,21 +61,44 @@ def search_identity(cfg: DictConfig, data: Data, role: Role, space: Space) -> st
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Unmade:
+    """Stands for the split before it is made: what changes a model does so with any data."""
+
+    identity: str = ""
+
+
+def check(cfg: DictConfig) -> None:
+    """Refuses what cannot be searched, before anything is made.
+
+    Raises:
+        UsageError: If a number of `tune`, the space, or what is to be trained cannot be.
+        KdrecError: If Optuna is not installed.
+    """
+    check_range("tune.trials", cfg.tune.trials, Count)
+    check_range("tune.seed", cfg.tune.seed, Natural)
+    need_optuna()
+    from kdrec.stages.tuner import Role  # noqa: PLC0415  (imports Optuna)
+
+    role = Role.of(cfg)
+    if role.is_teacher:
+        train.check(cfg)
+    else:
+        distill.check(cfg)
+    search_space(cfg, lambda one: role.identity(one, _Unmade()))
+
+
 def run(cfg: DictConfig) -> float | None:
     """`kdrec tune`: makes the trials that are missing and shows all; returns the best value.
 
     Raises:
         KdrecError: If every trial failed.
     """
-    check_range("tune.trials", cfg.tune.trials, Count)
-    check_range("tune.seed", cfg.tune.seed, Natural)
-    need_optuna()
+    check(cfg)
     from kdrec.stages.tuner import Role, Tuner  # noqa: PLC0415  (import Optuna)
     from kdrec.tuning.search import Search, best_of  # noqa: PLC0415
 
     context, role = Context.of(cfg), Role.of(cfg)
-    if not role.is_teacher:
-        check_student(cfg)
     data = ensure_split(cfg, context)
     space = search_space(cfg, lambda one: role.identity(one, data))
     identity = search_identity(cfg, data, role, space)
@@ -95,15 +122,30 @@ def run(cfg: DictConfig) -> float | None:
     experiment = search.folder / "experiment" / f"{role.name}.yaml"
     what = (
         f"Chosen by kdrec tune, validation {role.metric} {best.value:.4f}, the best of "
-        f"{len(trials)} trials"
+        f"{_trials(len(trials))}"
     )
     theirs = with_settings(cfg, best.settings)
+    what += f"; {circumstances(theirs, role)}"
     write_experiment(experiment, theirs, settings=space, what=what, for_teacher=role.is_teacher)
     tuned = search.folder / "tuned" / ("teacher" if role.is_teacher else "")
     write_settings(tuned / f"{role.name}.yaml", theirs, settings=space, what=what)
     show(search.folder, trials, best, role, size(space))
     drop_unused(context)
     return best.value
+
+
+def circumstances(cfg: DictConfig, role: Role) -> str:
+    """What the settings were chosen under: a file of them alone does not say."""
+    said = [f"protocol {chosen('protocol')}"]
+    if not role.is_teacher:
+        said.append(f"fit {chosen('fit')}")
+    if role.is_teacher or cfg.method.distiller is not None:
+        fit = flat("teacher_fit", fit_options(cfg.teacher_fit)) if is_learnt(cfg) else {}
+        told: Plain = {key: fit[key] for key in ("teacher_fit.lr", "teacher_fit.l2") if fit}
+        settings = " ".join(typed({**teacher_settings(cfg), **told}))
+        said += [f"teacher_fit {chosen('teacher_fit')}"] if fit else []
+        said.append(f"teacher {teacher_name(cfg)} ({settings})")
+    return ", ".join(said)
 
 
 def show(
@@ -128,14 +170,21 @@ def show(
     from kdrec.report.render import console  # noqa: PLC0415  (rich is slow)
     from kdrec.report.trials import show_trials  # noqa: PLC0415
 
-    title = f"{role.name}: {len(rows)} trials"
-    title += f" of {n_points} points" if n_points is not None else ""
+    title = f"{role.name}: {_trials(len(rows))}"
+    title += f" of {n_points} point{'s' * (n_points != 1)}" if n_points is not None else ""
     show_trials(rows, f"{title}, by validation {role.metric}", role.metric, console())
     running = sum(trial.state == "running" for trial in trials)
     if running:
         say(f"Another process makes {running} more: the best may change, run this again then.")
+    failed = sum(trial.state == "failed" for trial in trials)
+    if failed:
+        say(f"{failed} failed: they count among tune.trials; force=true begins the search anew.")
     say(f"Kept in {folder}")
     say(f"To run the best: {command}")
+
+
+def _trials(n: int) -> str:
+    return "1 trial" if n == 1 else f"{n} trials"
 
 
 def _rank(trial: Trial) -> tuple[float, int]:

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field, replace
 from omegaconf import DictConfig
 
 from kdrec.artifacts import Run
-from kdrec.errors import KdrecError, UsageError
+from kdrec.errors import KdrecError, StorageError, UsageError
 from kdrec.progress import task
 from kdrec.stages.context import Context, plain
 from kdrec.stages.distill import ensure_student, student_identity
 from kdrec.stages.experiment import chosen
-from kdrec.stages.preprocess import Data
+from kdrec.stages.preprocess import Data, Identified
 from kdrec.stages.space import with_settings
 from kdrec.stages.train import ensure_teacher, teacher_identity
 from kdrec.tuning.search import Search, Trial, best_of
@@ -30,7 +30,8 @@ class Role:
     """Whose settings are searched.
 
     Args:
-        name: Of the search and its experiment: `citeulike-bprmf-unkd`.
+        name: Of the search and its files: `citeulike-bprmf-unkd`, with `-pd` behind it where a
+            debiased teacher is searched, or teaches.
         metric: What the validation of its training measures: `ndcg@20`.
         identity: What determines its model.
         ensure: Makes its run, or finds it.
@@ -39,7 +40,7 @@ class Role:
 
     name: str
     metric: str
-    identity: Callable[[DictConfig, Data], str]
+    identity: Callable[[DictConfig, Identified], str]
     ensure: Callable[[DictConfig, Context, Data], Run]
     is_teacher: bool
 
@@ -52,6 +53,9 @@ class Role:
         else:
             name, metric = f"{chosen('student')}-{chosen('method')}", f"ndcg@{cfg.fit.cutoff}"
             kind = (student_identity, ensure_student)
+        teaches = cfg.role.name == "teacher" or cfg.method.distiller is not None
+        if teaches and chosen("debias") != "none":
+            name += f"-{chosen('debias')}"
         return cls(
             f"{cfg.dataset.name}-{name}", metric, *kind, is_teacher=cfg.role.name == "teacher"
         )
@@ -102,10 +106,12 @@ class Tuner:
     def attempt(self, trial: Trial) -> float | None:
         """Makes one trial, keeps how it ended, and returns its value.
 
-        What goes wrong with its settings is kept as a failure: None.
+        What goes wrong with its settings is kept as a failure: None. What goes wrong with the
+        machine is not: the trial stays under way, and the next search takes it up again.
 
         Raises:
             UsageError: If no trial has gone well before: the configuration is wrong for all.
+            StorageError: If a file cannot be written, or is damaged.
             KdrecError: If the teacher cannot be made.
         """
         if not self.ready:
@@ -118,6 +124,8 @@ class Tuner:
         try:
             run = self.role.ensure(cfg, context, self.data)
             value = validation(run, self.role.metric)
+        except StorageError:
+            raise
         except (KdrecError, RuntimeError, ArithmeticError) as error:
             if isinstance(error, UsageError) and best_of(self.search.trials()) is None:
                 raise
@@ -145,10 +153,13 @@ class Tuner:
 
 
 def validation(run: Run, metric: str) -> float:
-    """The validation metric of a finished run; of a closed form as it was evaluated.
+    """The validation metric of a finished run: the best of its training.
+
+    What is not learnt by gradient descent (a closed form, an ensemble) has none, and its evaluation
+    on the validation data counts.
 
     Raises:
-        UsageError: If a closed form was not evaluated with this metric.
+        UsageError: If such a model was not evaluated with this metric.
     """
     value = run.manifest["training"].get("best_value")
     if value is None:

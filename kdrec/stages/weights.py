@@ -14,7 +14,7 @@ from torch import nn
 
 from kdrec.artifacts import Run, atomic_path, finished_runs
 from kdrec.data.interactions import Split
-from kdrec.errors import KdrecError
+from kdrec.errors import StorageError
 from kdrec.models.base import Scorer, frozen
 from kdrec.seeding import torch_stream
 from kdrec.stages.context import Context, Plain, Record, target_name
@@ -73,14 +73,14 @@ def load_model(
     """The trained model of a finished run, or what it was at a checkpoint.
 
     Raises:
-        KdrecError: If the weights are missing, damaged, or of another shape.
+        StorageError: If the weights are missing, damaged, or of another shape.
     """
     model = build(model_cfg, data.prepared.split, 0)
     state = load_file(run.file(file))
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
-        raise KdrecError(
+        raise StorageError(
             f"The weights in {run.folder} do not fit the model {target_name(model_cfg)}: {error}",
             "Run the command again with force=true.",
         ) from error

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from kdrec.artifacts import setting_text
 from kdrec.errors import UsageError
 
 Value = bool | int | float | str
@@ -125,14 +126,7 @@ def _dotted(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
         if isinstance(value, Mapping):
             yield from _dotted(value, f"{prefix}{key}.")
         else:
-            yield f"{prefix}{key}", _text(value)
-
-
-def _text(value: object) -> str:
-    """A plain value as one would type it: the file may have 0.1 in place of choice(0.1)."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    return str(value)
+            yield f"{prefix}{key}", setting_text(value)
 
 
 def size(space: Space) -> int | None:
@@ -161,4 +155,4 @@ def inside(space: Space, settings: Settings) -> dict[str, Value]:
 
 def typed(settings: Settings) -> list[str]:
     """The settings as one would type them: `["lr=0.01", "l2=0.1"]`."""
-    return [f"{key}={_text(value)}" for key, value in settings.items()]
+    return [f"{key}={setting_text(value)}" for key, value in settings.items()]
