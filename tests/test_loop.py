@@ -120,7 +120,7 @@ def test_weight_zero_moves_no_row_more_than_no_method_does(optimiser: str) -> No
     teacher = Teacher(frozen(student(split, dim=8, seed=7)), None)
     method = UnKD(
         split.train, teacher, n_groups=2, grouping="popularity", n_pairs=6, mu=4.0, pool=50,
-        norm="paper", swap_defect=True, seed=0, batch_size=16, device=CPU,
+        norm="paper", visits="once", swap_defect=True, seed=0, batch_size=16, device=CPU,
     )  # fmt: skip
     alone, weightless = student(split), student(split)
     train(alone, split, epochs=4, optimiser=optimiser)
@@ -188,7 +188,8 @@ def test_a_student_with_unkd_beats_the_student_alone_in_a_world_without_noise() 
     train(teacher, whole)
     method = UnKD(
         split.train, Teacher(frozen(teacher), None), n_groups=2, grouping="popularity", n_pairs=10,
-        mu=10.0, pool=1000, norm="paper", swap_defect=False, seed=0, batch_size=16, device=CPU,
+        mu=10.0, pool=1000, norm="paper", visits="once", swap_defect=False, seed=0,
+        batch_size=16, device=CPU,
     )  # fmt: skip
     before = frozen(teacher).scores(torch.arange(60)).clone()
     distilled, alone = train(student(split), split, method), train(student(split), split)
