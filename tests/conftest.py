@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -19,3 +20,17 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}; set KDREC_SHARED")
     return folder
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty working folder for the program, which leaves the root logger as it was."""
+    from tests.clitoys import keep_root_logger
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("KDREC_OUTPUT_DIR", raising=False)
+    monkeypatch.delenv("KDREC_DATA_DIR", raising=False)
+    keeping = keep_root_logger()
+    next(keeping)
+    yield tmp_path
+    next(keeping, None)

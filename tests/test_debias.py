@@ -15,16 +15,10 @@ from kdrec.stages.debias import teacher_config, teacher_settings
 from kdrec.stages.members import teacher_name
 from kdrec.stages.needs import check_needs
 from tests.conftest import ROOT
-from tests.test_pipeline import (  # noqa: F401  (two of them are fixtures)
-    DATA,
-    DISTILL,
-    STUDENT,
-    TRAIN,
-    here,
-    kd,
-    root_logger,
-    runs,
-)
+from tests.program import kd
+from tests.test_pipeline import DATA, DISTILL, STUDENT, TRAIN, runs
+
+pytestmark = pytest.mark.usefixtures("here")
 
 
 def config(teacher: str, debias: str, needs: str = "scores") -> DictConfig:

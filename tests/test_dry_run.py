@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from kdrec.cli.app import app
-from tests import clitoys
+
+pytestmark = pytest.mark.usefixtures("here")
 
 SMALL = [
     "dataset=synthetic", "dataset.reader.n_users=80", "dataset.reader.n_items=100", "threads=1",
 ]  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def root_logger() -> Iterator[None]:
-    yield from clitoys.keep_root_logger()
-
-
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("KDREC_OUTPUT_DIR", raising=False)
-    monkeypatch.delenv("KDREC_DATA_DIR", raising=False)
-    return tmp_path
 
 
 def kd(*words: str) -> Result:

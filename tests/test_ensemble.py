@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +16,11 @@ from kdrec.data.interactions import Interactions
 from kdrec.errors import UsageError
 from kdrec.models.base import Scorer
 from kdrec.models.ensemble import Ensemble
-from tests import clitoys
-from tests.test_pipeline import DATA, DISTILL, SHORT, STUDENT, TRAIN, kd, runs
+from tests.program import kd
+from tests.test_pipeline import DATA, DISTILL, SHORT, STUDENT, TRAIN, runs
 from tests.worlds import random_interactions
+
+pytestmark = pytest.mark.usefixtures("here")
 
 BOTH = "teacher=[lightgcn,bprmf]"
 
@@ -32,19 +33,6 @@ class Table:
 
     def scores(self, users: torch.Tensor) -> torch.Tensor:
         return self.table[users]
-
-
-@pytest.fixture(autouse=True)
-def root_logger() -> Iterator[None]:
-    yield from clitoys.keep_root_logger()
-
-
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("KDREC_OUTPUT_DIR", raising=False)
-    monkeypatch.delenv("KDREC_DATA_DIR", raising=False)
-    return tmp_path
 
 
 def tables(train: Interactions, *, ties: bool = False) -> list[torch.Tensor]:

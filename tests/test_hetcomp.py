@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,9 +15,10 @@ from kdrec.methods.hetcomp import HetComp
 from kdrec.models.base import Batch, EmbeddingScorer, Vectors
 from kdrec.models.bprmf import BPRMF
 from kdrec.seeding import torch_stream
-from tests import clitoys
-from tests.test_pipeline import DATA, DISTILL, kd, runs
+from tests.program import kd
+from tests.test_pipeline import DATA, DISTILL, runs
 from tests.worlds import random_interactions
+from tests.worlds import random_vectors as vectors
 
 CPU = torch.device("cpu")
 OPTIONS = {
@@ -27,14 +26,6 @@ OPTIONS = {
     "rank_every": 2, "depth": 10, "gain": "teacher", "done": 1.0, "set_weight": 0.01,
     "rank_weight": 0.005, "clamp": 40.0, "seed": 0, "batch_size": 7, "device": CPU,
 }  # fmt: skip
-
-
-def vectors(train: Interactions, seed: int) -> Vectors:
-    draw = torch_stream(seed, "vectors")
-    return Vectors(
-        torch.randn(train.n_users, 4, generator=draw, dtype=torch.float64),
-        torch.randn(train.n_items, 4, generator=draw, dtype=torch.float64),
-    )
 
 
 def one(train: Interactions, *seeds: int) -> Teacher:
@@ -306,14 +297,6 @@ def test_a_teacher_without_a_trajectory_is_refused() -> None:
     train = random_interactions()
     with pytest.raises(UsageError, match="checkpoints"):
         make(train, Teacher(EmbeddingScorer(vectors(train, 1)), None))
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("KDREC_OUTPUT_DIR", raising=False)
-    monkeypatch.delenv("KDREC_DATA_DIR", raising=False)
-    yield from clitoys.keep_root_logger()
 
 
 @pytest.mark.usefixtures("here")

@@ -8,20 +8,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import ir_measures
 import numpy as np
 import pandas as pd
 import pytest
-from typer.testing import CliRunner, Result
 
 from kdrec.artifacts import Run, finished_runs
-from kdrec.cli.app import app
 from kdrec.stages.context import repeated
-from tests import clitoys
 from tests.conftest import ROOT
+from tests.program import kd
+
+pytestmark = pytest.mark.usefixtures("here")
 
 DATA = [
     "dataset=synthetic",
@@ -33,25 +32,6 @@ SHORT = ["teacher_fit.epochs=10", "teacher_fit.batch_size=256", "teacher_dim=12"
 STUDENT = ["fit.epochs=10", "fit.batch_size=256", "student_dim=4", "teacher_lr=0.02", "lr=0.02"]
 TRAIN = [*DATA, *SHORT, "lr=0.02"]
 DISTILL = [*DATA, *SHORT, *STUDENT]
-
-
-@pytest.fixture(autouse=True)
-def root_logger() -> Iterator[None]:
-    yield from clitoys.keep_root_logger()
-
-
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("KDREC_OUTPUT_DIR", raising=False)
-    monkeypatch.delenv("KDREC_DATA_DIR", raising=False)
-    return tmp_path
-
-
-def kd(*words: str, status: int = 0) -> Result:
-    result = CliRunner().invoke(app, words, prog_name="kdrec")
-    assert result.exit_code == status, result.stderr + repr(result.exception)
-    return result
 
 
 def runs(**labels: object) -> list[Run]:

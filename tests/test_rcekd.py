@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from kdrec.methods.rcekd import RCEKD
 from kdrec.models.base import Batch, EmbeddingScorer, Vectors
 from kdrec.models.bprmf import BPRMF
 from kdrec.seeding import torch_stream
-from tests.worlds import random_interactions
+from tests.worlds import random_interactions, random_vectors
 
 CPU = torch.device("cpu")
 OPTIONS = {
@@ -23,12 +24,7 @@ OPTIONS = {
 }  # fmt: skip
 
 
-def vectors(train: Interactions, seed: int = 0) -> Vectors:
-    generator = torch_stream(seed, "vectors")
-    return Vectors(
-        torch.randn(train.n_users, 4, generator=generator),
-        torch.randn(train.n_items, 4, generator=generator),
-    )
+vectors = partial(random_vectors, real=torch.float32)
 
 
 def make(train: Interactions, **options: object) -> RCEKD:

@@ -13,6 +13,7 @@ from kdrec.models.base import Batch, EmbeddingScorer, Vectors
 from kdrec.models.bprmf import BPRMF
 from kdrec.seeding import torch_stream
 from tests.worlds import random_interactions
+from tests.worlds import random_vectors as vectors
 
 CPU = torch.device("cpu")
 OPTIONS = {
@@ -20,14 +21,6 @@ OPTIONS = {
     "visits": "batch", "seed": 0, "batch_size": 7, "device": CPU,
 }  # fmt: skip
 USERS = torch.tensor([3, 3, 8, 11, 0])
-
-
-def vectors(train: Interactions, seed: int = 0) -> Vectors:
-    generator = torch_stream(seed, "vectors")
-    return Vectors(
-        torch.randn(train.n_users, 4, generator=generator, dtype=torch.float64),
-        torch.randn(train.n_items, 4, generator=generator, dtype=torch.float64),
-    )
 
 
 def make(train: Interactions, **options: object) -> RD:

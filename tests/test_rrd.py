@@ -22,6 +22,7 @@ from kdrec.models.base import Batch, EmbeddingScorer, Vectors
 from kdrec.models.bprmf import BPRMF
 from kdrec.seeding import torch_stream
 from tests.worlds import random_interactions
+from tests.worlds import random_vectors as vectors
 
 CPU = torch.device("cpu")
 OPTIONS = {
@@ -29,12 +30,6 @@ OPTIONS = {
     "redraw": "epoch", "sigmoid": False, "ir_weight": 0.0, "ir_interesting": 3,
     "ir_uninteresting": 4, "visits": "batch", "seed": 0, "batch_size": 7, "device": CPU,
 }  # fmt: skip
-
-
-def vectors(train: Interactions, dim: int = 4, seed: int = 0) -> Vectors:
-    generator = torch_stream(seed, "vectors")
-    sizes = (train.n_users, train.n_items)
-    return Vectors(*(torch.randn(n, dim, generator=generator, dtype=torch.float64) for n in sizes))
 
 
 def make(train: Interactions, **options: object) -> RRD:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,23 +12,12 @@ from kdrec.models.bprmf import BPRMF
 from kdrec.seeding import torch_stream
 from kdrec.training.loop import fit
 from kdrec.training.trajectory import Trajectory
-from tests import clitoys
+from tests.program import kd
 from tests.test_loop import OPTIONS
-from tests.test_pipeline import DATA, DISTILL, TRAIN, kd, runs
+from tests.test_pipeline import DATA, DISTILL, TRAIN, runs
 from tests.worlds import blocks
 
-
-@pytest.fixture(autouse=True)
-def root_logger() -> Iterator[None]:
-    yield from clitoys.keep_root_logger()
-
-
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("KDREC_OUTPUT_DIR", raising=False)
-    monkeypatch.delenv("KDREC_DATA_DIR", raising=False)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("here")
 
 
 def kept(n: int, rises: list[bool], every: int = 5) -> tuple[list[int], int]:

@@ -5,19 +5,18 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
 
 from kdrec.artifacts import Run, finished_runs
-from kdrec.cli.app import app
 from kdrec.errors import KdrecError, StorageError
 from kdrec.tuning.search import Search
 from kdrec.tuning.space import Choice
-from tests import clitoys
+from tests.program import kd
+
+pytestmark = pytest.mark.usefixtures("here")
 
 DATA = [
     "dataset=synthetic", "dataset.reader.n_users=80", "dataset.reader.n_items=100",
@@ -28,25 +27,6 @@ SHORT = [
     "fit.epochs=5", "fit.batch_size=256", "student_dim=4",
 ]  # fmt: skip
 TUNE = [*DATA, *SHORT, "tune.trials=3"]
-
-
-@pytest.fixture(autouse=True)
-def root_logger() -> Iterator[None]:
-    yield from clitoys.keep_root_logger()
-
-
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("KDREC_OUTPUT_DIR", raising=False)
-    monkeypatch.delenv("KDREC_DATA_DIR", raising=False)
-    return tmp_path
-
-
-def kd(*words: str, status: int = 0) -> Result:
-    result = CliRunner().invoke(app, words, prog_name="kdrec")
-    assert result.exit_code == status, result.stderr + repr(result.exception)
-    return result
 
 
 def tune(*words: str) -> dict[str, Any]:

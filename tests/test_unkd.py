@@ -16,6 +16,7 @@ from kdrec.models.base import Batch, EmbeddingScorer, Vectors
 from kdrec.models.bprmf import BPRMF
 from kdrec.seeding import torch_stream
 from tests.worlds import random_interactions
+from tests.worlds import random_vectors as vectors
 
 CPU = torch.device("cpu")
 OPTIONS = {
@@ -23,16 +24,6 @@ OPTIONS = {
     "norm": "paper", "visits": "batch", "swap_defect": False,
     "seed": 0, "batch_size": 7, "device": CPU,
 }  # fmt: skip
-
-
-def vectors(
-    train: Interactions, dim: int = 4, seed: int = 0, real: torch.dtype = torch.float64
-) -> Vectors:
-    generator = torch_stream(seed, "vectors")
-    return Vectors(
-        torch.randn(train.n_users, dim, generator=generator, dtype=real),
-        torch.randn(train.n_items, dim, generator=generator, dtype=real),
-    )
 
 
 def make(train: Interactions, **options: object) -> UnKD:

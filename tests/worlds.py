@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 
 from kdrec.data.interactions import Interactions, Split
+from kdrec.models.base import Vectors
+from kdrec.seeding import torch_stream
 
 
 def blocks(*, users: int = 40, items: int = 60, n_blocks: int = 2, seed: int = 0) -> Split:
@@ -33,3 +36,12 @@ def random_interactions(
     rng = np.random.default_rng(seed)
     pairs = np.argwhere(rng.random((users, items)) < density)
     return Interactions.from_pairs(pairs[:, 0], pairs[:, 1], n_users=users, n_items=items)
+
+
+def random_vectors(
+    train: Interactions, seed: int = 0, *, dim: int = 4, real: torch.dtype = torch.float64
+) -> Vectors:
+    """Standard normal vectors of all users and items."""
+    generator = torch_stream(seed, "vectors")
+    sizes = (train.n_users, train.n_items)
+    return Vectors(*(torch.randn(n, dim, generator=generator, dtype=real) for n in sizes))
