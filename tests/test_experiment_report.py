@@ -102,7 +102,9 @@ TAIL = ("test", "items", "unpopular", "diluted", "recall@10")
 
 
 def test_rows_are_the_presets_and_each_metric_has_its_table(report):
-    assert [one.columns[0] for one in report.sections[0].tables] == SECTION["metrics"]
+    *made, spent = report.sections[0].tables
+    assert [one.columns[0] for one in made] == SECTION["metrics"]
+    assert spent.name.endswith("_spent")
     first = table(report, "recall@10")
     assert labels(first) == ["teacher", "none", "rd", "cd", "UnKD"]
     assert first.columns == ["recall@10", "paper", "change", "paper's change", "verdict"]
@@ -143,12 +145,41 @@ def test_the_paper_stands_beside_and_its_claim_is_judged(report):
     assert PAPER["source"] in report.sections[0].legend
 
 
+def test_what_the_runs_took_are_medians_and_the_most_memory(report, finished):
+    spent = report.sections[0].tables[-1]
+    assert labels(spent) == ["teacher", "none", "rd", "UnKD"]  # cd has no runs
+    found = [json.loads(path.read_text()) for path in finished.glob("**/manifest.json")]
+    alone = [
+        one for one in found
+        if one["labels"]["method"] == "none"
+        and one["labels"]["seed"] in (0, 1, 2)
+        and one["labels"]["protocol"] == "paper"
+    ]  # fmt: skip
+    assert len(alone) == 3
+    seconds = [one["training"]["seconds"] for one in alone]
+    assert cell(spent, "none", "seconds of training").value == np.median(seconds)
+    assert cell(spent, "none", "best epoch").value == 10
+    most = max(one["peak_memory_bytes"] for one in alone) / 2**20
+    assert cell(spent, "none", "peak memory, MiB").value == most
+    assert "cpu, threads=2" in " ".join(spent.notes)
+
+
+def test_a_run_that_was_evaluated_anew_says_nothing_of_memory(runs):
+    folder = runs.add("none", noise=1.0)
+    changed = manifest(folder)
+    changed["training"]["from"] = "elsewhere"
+    (folder / "manifest.json").write_text(json.dumps(changed))
+    spent = made(runs.root).sections[0].tables[-1]
+    assert cell(spent, "none", "seconds of training").text() == "1.5"
+    assert cell(spent, "none", "peak memory, MiB").text() == "–"
+
+
 def test_what_is_missing_is_said(report):
     first = table(report, "recall@10")
     assert cell(first, "cd", "recall@10").text() == "0 of 3 runs"
     assert cell(first, "cd", "verdict").text() == "–"
     assert cell(first, "rd", "recall@10").text().endswith("(2 of 3 runs)")
-    notes = report.sections[0].tables[-1].notes
+    notes = report.sections[0].tables[-2].notes
     assert "rd: 1 of 3 runs are missing (seed=2)." in notes
     assert "No runs of: cd." in notes
     for width in (60, 100):
@@ -186,7 +217,7 @@ def test_teachers_seeds_are_averaged_within_a_students_seed(runs):
     assert got.n_runs == 2  # seeds, not runs
     assert got.words == "4 of 6 runs"
     assert cell(table(asked, "recall@10"), "none", "recall@10").words == ""
-    notes = asked.sections[0].tables[-1].notes
+    notes = asked.sections[0].tables[-2].notes
     assert "rd: 2 of 6 runs are missing (seed=0 teacher_seed=2, seed=1 teacher_seed=2)." in notes
     one = made(runs.root, seeds=[0, 1], teacher_seeds=[1])
     assert table(one, "recall@10").rows[2].n_runs == 2
@@ -200,7 +231,7 @@ def test_unlike_settings_are_never_averaged(runs):
     asked = made(runs.root)
     assert table(asked, "recall@10").rows[2].n_runs == 3
     remark = "rd: runs with 2 unlike settings fit; shown is rd lr=0.01, which has the most runs"
-    assert any(note.startswith(remark) for note in asked.sections[0].tables[-1].notes)
+    assert any(note.startswith(remark) for note in asked.sections[0].tables[-2].notes)
     narrowed = made(runs.root, where={"fit.lr": 0.1}, baseline="rd")
     assert table(narrowed, "recall@10").rows[2].n_runs == 1
 
@@ -417,7 +448,7 @@ def test_a_presets_rows_have_the_settings_of_its_own_command(studied):
         studied, "table9", SECTION, paper=PAPER, n_boot=50, foreseen=chosen_settings
     )
     assert settings_of(asked) == [CHOSEN]
-    (remark,) = [note for note in asked.sections[0].tables[-1].notes if note.startswith("UnKD:")]
+    (remark,) = [note for note in asked.sections[0].tables[-2].notes if note.startswith("UnKD:")]
     assert "shown is UnKD weight=0.1 mu=20.0 swap_defect=false, whose settings" in remark
     assert "Left out: UnKD weight=0.01 mu=20.0 swap_defect=false (3 runs);" in remark
     assert "validation" not in remark
@@ -445,7 +476,7 @@ def test_the_settings_behind_a_curve_are_chosen_once(runs):
     methods = {"none": {}, "UnKD": {"method": "unkd", "vary": {"fit.weight": [0.1, 1.0, 3.0]}}}
     asked = made(runs.root, paper=None, methods=methods)
     assert [row.n_runs for row in table(asked, "recall@10").rows] == [3, 3, 3, 0]
-    (remark,) = [one for one in asked.sections[0].tables[-1].notes if one.startswith("UnKD: runs")]
+    (remark,) = [one for one in asked.sections[0].tables[-2].notes if one.startswith("UnKD: runs")]
     assert "shown is UnKD lr=0.01, which has the most runs" in remark
     assert "Left out: UnKD lr=0.1 (3 runs)." in remark
 
@@ -457,7 +488,7 @@ def test_of_as_many_runs_the_best_is_not_taken(runs):
             runs.add("rd", noise=noise, seed=seed, settings={"fit.lr": lr})
     asked = made(runs.root)
     assert {run.settings["fit.lr"] for run in asked.runs if run.labels["method"] == "rd"} == {0.01}
-    notes = " ".join(asked.sections[0].tables[-1].notes)
+    notes = " ".join(asked.sections[0].tables[-2].notes)
     assert "the first of those with the most runs" in notes
 
 
@@ -476,7 +507,7 @@ def test_all_rows_are_taught_by_one_kind_of_teacher(runs):
     assert [row.n_runs for row in table(asked, "recall@10").rows] == [0, 3, 3, 2, 3]
     lrs = {run.settings.get("teacher_fit.lr") for run in asked.runs if run.labels["teacher"]}
     assert lrs == {0.001}
-    notes = asked.sections[0].tables[-1].notes
+    notes = asked.sections[0].tables[-2].notes
     assert (
         "Students of teachers with 2 unlike settings fit; all shown are those of teacher bprmf "
         "teacher_lr=0.001 (3 rows). Left out: teacher bprmf teacher_lr=0.01 (1 row)."

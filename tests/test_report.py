@@ -135,7 +135,10 @@ class Runs:
                 "evaluation": digest([list(cutoffs), item_groups]),
                 "labels": labels,
                 "settings": {f"{role}.dim": dim, **(settings or {})},
-                "training": {},
+                "training": {"epochs": 100, "best_epoch": 10 * seed, "seconds": 1.5 * self.count},
+                "device": "cpu",
+                "threads": 2,
+                "peak_memory_bytes": self.count << 20,
                 "stats": {"users": N_USERS, "items": N_ITEMS, "interactions": 900},
                 "metrics": result.summary.to_dict("records"),
                 "config": {

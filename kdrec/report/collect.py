@@ -30,6 +30,8 @@ class Finished:
         stats: The data set's statistics.
         metrics: Value by (target, scope, group, form, metric).
         users: How many users each value is of, by the same keys.
+        training: Epochs and seconds of its training.
+        cost: Device, threads and peak memory of the process.
         finished: When, in ISO 8601.
     """
 
@@ -42,6 +44,8 @@ class Finished:
     stats: Mapping[str, Any]
     metrics: Mapping[tuple[str, str, str, str, str], float]
     users: Mapping[tuple[str, str, str, str, str], int]
+    training: Mapping[str, Any]
+    cost: Mapping[str, Any]
     finished: str
 
 
@@ -112,6 +116,8 @@ def _read(path: Path) -> Finished | None:
         stats=manifest.get("stats") or {},
         metrics={tuple(row[:5]): float(row[5]) for row in rows.itertuples(index=False)},
         users={tuple(row[:5]): int(row[6]) for row in rows.itertuples(index=False)},
+        training=manifest.get("training") or {},
+        cost={key: manifest.get(key) for key in ("device", "threads", "peak_memory_bytes")},
         finished=str(manifest["finished"]),
     )
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from kdrec.errors import KdrecError
 from kdrec.progress import task
-from kdrec.report import claims, drawings, shares, sizes, teachers
+from kdrec.report import claims, drawings, shares, sizes, spent, teachers
 from kdrec.report.cells import Table
 from kdrec.report.chosen import Cohort, cohorts, lacking
 from kdrec.report.claims import Comparison
@@ -127,7 +127,13 @@ def _comparisons(
     legend = claims.legend(preset, published)
     warning = claims.too_few(preset, n_boot)
     sections = [
-        _section(one.cohort, one.tables(), claims.counted(one.verdicts()), warning, legend=legend)
+        _section(
+            one.cohort,
+            [*one.tables(), spent.table(one.cohort, preset)],
+            claims.counted(one.verdicts()),
+            warning,
+            legend=legend,
+        )
         for one in made
     ]
     draw: dict[str, Callable[[Sequence[Comparison], Preset], Figure]] = {
