@@ -18,7 +18,7 @@ Foreseen = Callable[[str, str, str, str], Mapping[str, Any]]
 and teacher (as the labels of a run name them), by dotted name; none where that cannot be said."""
 
 _NAMED = 4
-"""How many of the settings that were left out a remark names."""
+"""The most that a remark names one by one, of settings left out and of missing runs."""
 
 
 def nothing_foreseen(*_: str) -> Mapping[str, Any]:
@@ -177,8 +177,9 @@ def _chosen(
         for at, (label, one) in enumerate(zip(names, members, strict=True))
         if at != best
     ]
-    told = "; ".join(others[:_NAMED])
-    told += f"; {len(others) - _NAMED} more" if len(others) > _NAMED else ""
+    told = "; ".join(others)
+    if len(others) > _NAMED:  # a search has been here
+        told = f"{len(others)} others ({_runs(len(runs) - len(members[best]))})"
     remark = (
         f"{name}: runs with {len(members)} unlike settings fit; shown is {names[best]}, {why}. "
         f"Left out: {told}."
@@ -212,7 +213,9 @@ def _filled(
     }
     missing = asked - {(run.labels.get("split_seed"), *_own(run, preset)) for run in runs}
     if missing:
-        seeds = ", ".join(_seed_text(one[1:]) for one in sorted(missing, key=str))
+        named = [_seed_text(one[1:]) for one in sorted(missing, key=str)]
+        seeds = ", ".join(named[:_NAMED])
+        seeds += f", {len(named) - _NAMED} more" if len(named) > _NAMED else ""
         lacks = f"{spec.name}: {len(missing)} of {len(asked)} runs are missing ({seeds})."
         remarks = [lacks, *remarks]
     role = "teacher" if spec.is_teacher else "student"
