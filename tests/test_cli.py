@@ -14,7 +14,7 @@ from hydra._internal.utils import get_args_parser
 from typer.testing import CliRunner, Result
 
 import kdrec
-from kdrec.cli import line, manual
+from kdrec.cli import line, listing, manual
 from kdrec.cli.app import app
 from tests import clitoys
 from tests.conftest import ROOT
@@ -255,6 +255,22 @@ def test_list_names_what_there_is_with_a_line_each(world):
     wrong = kd("list", "model")
     assert wrong.exit_code == 2
     assert "Did you mean models?" in wrong.stderr
+
+
+def test_a_list_is_wrapped_beside_its_names_on_a_terminal_alone():
+    rows = [
+        {"name": "unkd", "needs": "scores", "summary": "pairs drawn within groups of one mass"},
+        {"name": "htd", "needs": "vectors", "summary": "cosines"},
+    ]
+    wide = listing.text("methods", rows).splitlines()
+    assert wide[0] == "unkd  scores   pairs drawn within groups of one mass"
+    narrow = listing.text("methods", rows, width=45).splitlines()
+    assert narrow == [
+        "unkd  scores   pairs drawn within groups of",
+        "               one mass",
+        "htd   vectors  cosines",
+    ]
+    assert listing.text("methods", rows, width=20).splitlines() == wide
 
 
 @pytest.mark.parametrize("command", [*manual.PAGES, "report", "list"])

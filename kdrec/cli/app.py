@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -169,12 +171,14 @@ def show(
             name: listing.entries(name, folders)
             for name in ([kind] if kind is not None else listing.KINDS)
         }
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
         if as_json:
             typer.echo(json.dumps(found[kind] if kind is not None else found, indent=2))
         elif kind is not None:
-            typer.echo(listing.text(kind, found[kind]))
+            typer.echo(listing.text(kind, found[kind], width=width))
         else:
             blocks = [
-                f"{name}\n{listing.text(name, rows, indent='  ')}" for name, rows in found.items()
+                f"{name}\n{listing.text(name, rows, indent='  ', width=width)}"
+                for name, rows in found.items()
             ]
             typer.echo("\n\n".join(blocks))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +21,7 @@ KINDS = {
 Entry = dict[str, str]
 
 _NEEDS = re.compile(r"^  needs: *(\w+)", re.MULTILINE)
+_NARROWEST = 24  # columns, below which a wrapped summary is harder to read than a long line
 _BASE = re.compile(r"^defaults:\n  - (\w+)", re.MULTILINE)
 
 
@@ -56,13 +58,26 @@ def entries(kind: str, folders: Sequence[Path]) -> list[Entry]:
     return [found[name] for name in sorted(found)]
 
 
-def text(kind: str, rows: Sequence[Entry], *, indent: str = "") -> str:
-    """The entries as aligned lines."""
+def text(kind: str, rows: Sequence[Entry], *, indent: str = "", width: int | None = None) -> str:
+    """The entries as aligned lines, summaries wrapped beside their column.
+
+    Args:
+        kind: What is listed.
+        rows: The entries.
+        indent: In front of each line.
+        width: Of the terminal; None leaves each entry on its one line, for other programs.
+    """
     if not rows:
         return f"{indent}(no {kind} yet)"
     columns = [name for name in ("name", "needs") if any(row.get(name) for row in rows)]
     widths = {name: max(len(row[name]) for row in rows) for name in columns}
-    return "\n".join(
-        (indent + "".join(f"{row[n]:<{widths[n]}}  " for n in columns) + row["summary"]).rstrip()
-        for row in rows
-    )
+    room = None if width is None else width - len(indent) - sum(widths.values()) - 2 * len(columns)
+    lines = []
+    for row in rows:
+        head = indent + "".join(f"{row[name]:<{widths[name]}}  " for name in columns)
+        summary = [row["summary"]]
+        if room is not None and room >= _NARROWEST:
+            summary = textwrap.wrap(row["summary"], room) or [""]
+        lines += [(head + summary[0]).rstrip()]
+        lines += [" " * len(head) + more for more in summary[1:]]
+    return "\n".join(lines)
