@@ -21,6 +21,26 @@ class KdrecError(Exception):
         self.exit_code = exit_code
 
 
+class InterruptedTraining(KeyboardInterrupt):
+    """A training that was asked to stop, and did so where it can go on: exit status 130.
+
+    Args:
+        name: What was trained.
+        epoch: The last epoch.
+        kept: The epoch of the state that is on disk; 0 if there is none.
+    """
+
+    def __init__(self, name: str, epoch: int, kept: int) -> None:
+        after = f"interrupted after epoch {epoch} of {name}"
+        if kept == epoch:
+            then = "run the same command again to go on from there"
+        elif kept:
+            then = f"it could not be kept: the same command goes on from epoch {kept}"
+        else:
+            then = "it could not be kept, and the same command starts anew"
+        super().__init__(f"{after}; {then}")
+
+
 class UsageError(KdrecError):
     """A wrong option, key or value: exit status 2."""
 

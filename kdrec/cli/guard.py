@@ -48,8 +48,8 @@ def guard(*, debug: bool = False) -> Iterator[None]:
     except BrokenPipeError:
         _mute_stdout()
         raise SystemExit(BROKEN_PIPE) from None
-    except KeyboardInterrupt:
-        say("\ninterrupted")
+    except KeyboardInterrupt as interrupt:
+        say(f"\n{interrupt}" if str(interrupt) else "\ninterrupted")
         raise SystemExit(INTERRUPTED) from None
     except Exception as error:
         if type(error).__name__ == "Exit" and hasattr(error, "exit_code"):  # Typer's own way out
