@@ -60,3 +60,24 @@ class DataUnavailableError(KdrecError):
 
     def __init__(self, what: str, hint: str = "") -> None:
         super().__init__(what, hint, exit_code=3)
+
+
+class NotEnoughMemoryError(KdrecError):
+    """The work needs more memory than there is."""
+
+    def __init__(self, during: str, error: BaseException, lower: str) -> None:
+        said = next(iter(str(error).splitlines()), "").strip() or type(error).__name__
+        super().__init__(f"Out of memory while {during}: {said}", lower)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether this is numpy's, torch's or a device's way to say so.
+
+    On Linux the kernel may kill a process that takes too much, without a word to it.
+    """
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    said = str(error).lower()
+    return isinstance(error, RuntimeError) and any(
+        words in said for words in ("out of memory", "can't allocate memory", "alloc_failed")
+    )

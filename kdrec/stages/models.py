@@ -20,6 +20,7 @@ from kdrec.evaluation.grouped import Evaluation
 from kdrec.methods.base import Distiller
 from kdrec.models.base import Backbone, ClosedForm, frozen
 from kdrec.stages.context import Context, Plain, Record, options, plain
+from kdrec.stages.memory import explained
 from kdrec.stages.preprocess import Data, Identified
 from kdrec.stages.weights import build, load_model, save_model, trained_run
 from kdrec.training.loop import FitResult
@@ -183,7 +184,7 @@ def obtain(
         model_cfg: Builds the model when it is loaded.
         train: Makes the model, or goes on with it.
     """
-    unfinished = context.unfinished(identity)
+    unfinished, name = context.unfinished(identity), describe["labels"]["name"]
     if not redo and (whole := finished_already(context, cfg, identity, describe)) is not None:
         unfinished.remove()
         return whole
@@ -195,9 +196,11 @@ def obtain(
             model = load_model(trained, model_cfg, data, context.device)
             training: Plain = {**trained.manifest["training"], "from": str(trained.folder)}
         else:
-            model, result = train(unfinished)
+            with explained(cfg, f"training {name}", teacher=command == "train"):
+                model, result = train(unfinished)
             training = save_model(record, model, result)
-        run = evaluated(record, cfg, data, model, describe=describe, training=training)
+        with explained(cfg, f"evaluating {name}", teacher=command == "train"):
+            run = evaluated(record, cfg, data, model, describe=describe, training=training)
     unfinished.remove()
     return run
 

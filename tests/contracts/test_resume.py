@@ -15,6 +15,7 @@ from kdrec.methods.base import Distiller
 from kdrec.models.base import Backbone, Batch, Vectors
 from kdrec.training.loop import FitResult, fit
 from kdrec.training.unfinished import Pace, Unfinished
+from tests.contracts import test_models
 from tests.contracts.test_methods import CPU, METHODS, build, load, student, teacher
 from tests.worlds import blocks
 
@@ -58,24 +59,32 @@ def unfinished(folder: Path, kind: type[Unfinished] = Unfinished) -> Unfinished:
 
 
 def trained(
-    distiller: Distiller, where: Unfinished | None, **options: Any
+    distiller: Distiller | None,
+    where: Unfinished | None,
+    model: Backbone | None = None,
+    **options: Any,
 ) -> tuple[FitResult, dict[str, Tensor]]:
-    model = student(SPLIT)
+    model = student(SPLIT) if model is None else model
     result = fit(model, distiller, SPLIT, **{**OPTIONS, **options}, unfinished=where)
-    learnt = {f"method {name}": part for name, part in distiller.named_parameters()}
-    return result, {**model.state_dict(), **learnt}
+    learnt = {} if distiller is None else dict(distiller.named_parameters())
+    return result, {**model.state_dict(), **{f"method {name}": learnt[name] for name in learnt}}
 
 
 def without_time(result: FitResult) -> list[dict[str, float]]:
     return [{k: v for k, v in row.items() if k != "seconds"} for row in result.history]
 
 
-def assert_goes_on(make: Callable[[], Distiller], folder: Path, **options: Any) -> None:
+def assert_goes_on(
+    make: Callable[[], Distiller | None],
+    folder: Path,
+    model: Callable[[], Backbone | None] = lambda: None,
+    **options: Any,
+) -> None:
     """A training that is broken after some epochs ends as one that is not, to the last byte."""
-    whole, expected = trained(make(), None, **options)
-    trained(make(), unfinished(folder / "run", Copied), **options)
+    whole, expected = trained(make(), None, model(), **options)
+    trained(make(), unfinished(folder / "run", Copied), model(), **options)
     for epoch in BREAKS:
-        result, found = trained(make(), unfinished(folder / str(epoch)), **options)
+        result, found = trained(make(), unfinished(folder / str(epoch)), model(), **options)
         assert result.resumed == [epoch]
         assert without_time(result) == without_time(whole), f"broken after epoch {epoch}"
         assert {name for name in expected if not torch.equal(found[name], expected[name])} == set()
@@ -126,3 +135,13 @@ def test_a_method_that_forgets_what_it_drew_is_found_out(tmp_path: Path) -> None
 @pytest.mark.parametrize("options", [{"optimiser": "lazy_adam"}, {"average": 0.0}])
 def test_the_parts_of_the_loop_go_on(options: dict[str, Any], tmp_path: Path) -> None:
     assert_goes_on(Remembers, tmp_path, **options)
+
+
+@pytest.mark.parametrize("name", test_models.MODELS)
+def test_a_model_goes_on_as_if_it_had_not_been_interrupted(name: str, tmp_path: Path) -> None:
+    def make() -> Backbone | None:
+        model = test_models.build(name, SPLIT)
+        return model if isinstance(model, Backbone) else None
+
+    if make() is not None:  # a closed form has no epochs
+        assert_goes_on(lambda: None, tmp_path, make, optimiser="lazy_adam")
