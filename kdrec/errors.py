@@ -33,7 +33,7 @@ class InterruptedTraining(KeyboardInterrupt):
     def __init__(self, name: str, epoch: int, kept: int) -> None:
         after = f"interrupted after epoch {epoch} of {name}"
         if kept == epoch:
-            then = "run the same command again to go on from there"
+            then = "the same command goes on from there (force=true starts anew)"
         elif kept:
             then = f"it could not be kept: the same command goes on from epoch {kept}"
         else:

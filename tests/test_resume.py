@@ -62,7 +62,7 @@ def test_what_is_asked_to_stop_is_gone_on_with_by_the_same_command(
         assert begun == [1, 2, 3, 4]
     assert "stopping after this epoch" in stopped.stderr
     last = stopped.stderr.strip().splitlines()[-1]
-    assert last.startswith("interrupted after epoch 4 of teacher bprmf; run the same command again")
+    assert last.startswith("interrupted after epoch 4 of teacher bprmf; the same command goes on")
     assert runs() == []
     assert len(list(UNFINISHED.iterdir())) == 1
     begun = at_epoch(monkeypatch, 0, asked)

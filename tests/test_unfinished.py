@@ -268,7 +268,9 @@ def test_a_training_that_is_asked_to_stop_ends_its_epoch_and_goes_on_later(
     epoch: int, tmp_path: Path, handlers: list[Any]
 ) -> None:
     whole, expected = trained(Stopped(0), None)
-    with pytest.raises(InterruptedTraining, match=f"epoch {epoch} of test; run the same") as error:
+    with pytest.raises(
+        InterruptedTraining, match=f"epoch {epoch} of test; the same command"
+    ) as error:
         trained(Stopped(epoch), place(tmp_path))
     assert isinstance(error.value, KeyboardInterrupt)
     result, found = trained(Stopped(0), place(tmp_path))

@@ -152,9 +152,10 @@ class Context:
 
     def unfinished(self, identity: str) -> Unfinished:
         """Where a training is kept until its run is finished; for the holder of its lock."""
-        made_by = {name: versions()[name] for name in ("kdrec", "torch", "numpy")}
+        found = versions()
+        matter = {name: found[name] for name in ("kdrec", "torch", "numpy")}
         folder = self.output_dir / ".unfinished" / identity[:16]
-        return Unfinished(folder, identity, versions=made_by, pace=self.pace)
+        return Unfinished(folder, identity, versions=matter, pace=self.pace)
 
     @contextmanager
     def new_run(self, command: str, identity: str, *, own: bool) -> Iterator[Record]:
