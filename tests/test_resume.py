@@ -147,3 +147,15 @@ def test_what_is_out_of_memory(error: Exception, is_it: bool) -> None:
 def test_a_pace_out_of_range_is_refused(word: str) -> None:
     assert "out of range" in kd(*TRAIN, word, status=2).stderr
     assert runs() == []
+
+
+@pytest.mark.slow
+def test_a_sweep_that_is_asked_to_stop_begins_no_further_job(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with monkeypatch.context() as patch:
+        begun = at_epoch(patch, 4, asked)
+        assert "epoch 4 of teacher bprmf" in kd(*TRAIN, "-m", "seed=0,1", status=130).stderr
+        assert begun == [1, 2, 3, 4]
+    assert "continued from epoch 4" in kd(*TRAIN, "-m", "seed=0,1").stderr
+    assert len(runs()) == 2
