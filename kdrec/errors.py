@@ -21,6 +21,26 @@ class KdrecError(Exception):
         self.exit_code = exit_code
 
 
+class InterruptedTraining(KeyboardInterrupt):
+    """A training that was asked to stop, and did so where it can go on: exit status 130.
+
+    Args:
+        name: What was trained.
+        epoch: The last epoch.
+        kept: The epoch of the state that is on disk; 0 if there is none.
+    """
+
+    def __init__(self, name: str, epoch: int, kept: int) -> None:
+        after = f"interrupted after epoch {epoch} of {name}"
+        if kept == epoch:
+            then = "the same command goes on from there (force=true starts anew)"
+        elif kept:
+            then = f"it could not be kept: the same command goes on from epoch {kept}"
+        else:
+            then = "it could not be kept, and the same command starts anew"
+        super().__init__(f"{after}; {then}")
+
+
 class UsageError(KdrecError):
     """A wrong option, key or value: exit status 2."""
 
@@ -40,3 +60,24 @@ class DataUnavailableError(KdrecError):
 
     def __init__(self, what: str, hint: str = "") -> None:
         super().__init__(what, hint, exit_code=3)
+
+
+class NotEnoughMemoryError(KdrecError):
+    """The work needs more memory than there is."""
+
+    def __init__(self, during: str, error: BaseException, lower: str) -> None:
+        said = next(iter(str(error).splitlines()), "").strip() or type(error).__name__
+        super().__init__(f"Out of memory while {during}: {said}", lower)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether this is numpy's, torch's or a device's way to say so.
+
+    On Linux the kernel may kill a process that takes too much, without a word to it.
+    """
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    said = str(error).lower()
+    return isinstance(error, RuntimeError) and any(
+        words in said for words in ("out of memory", "can't allocate memory", "alloc_failed")
+    )

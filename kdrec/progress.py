@@ -23,6 +23,10 @@ class Task(Protocol):
         """Moves on by `amount` units and shows `fields` (for example `loss=0.41`)."""
         ...
 
+    def skip(self, amount: int) -> None:
+        """Counts units as done that were done earlier, and took no time now."""
+        ...
+
     def __enter__(self) -> Self: ...
 
     def __exit__(
@@ -54,9 +58,14 @@ class LinesTask:
 
     def __init__(self, name: str, total: int | None, unit: str, every: float) -> None:
         self.name, self.total, self.unit, self.every = name, total, unit, every
-        self.done = 0
+        self.done = self.skipped = 0
         self.fields: dict[str, Field] = {}
         self.start = self.last = time.monotonic()
+
+    def skip(self, amount: int) -> None:
+        """Leaves them out of the estimate of the time that is left."""
+        self.done += amount
+        self.skipped += amount
 
     def advance(self, amount: int = 1, **fields: Field) -> None:
         """Logs a line when the last one is old enough."""
@@ -67,8 +76,9 @@ class LinesTask:
             self.last = now
             of = f"/{self.total}" if self.total is not None else ""
             rest = ""
-            if self.total and self.done:
-                left = (now - self.start) / self.done * (self.total - self.done)
+            if self.total and self.done > self.skipped:
+                each = (now - self.start) / (self.done - self.skipped)
+                left = each * (self.total - self.done)
                 rest = f" at most {left:.0f} s left"
             log.info(
                 "%s: %s %d%s %s%s", self.name, self.unit, self.done, of, describe(self.fields), rest
@@ -88,7 +98,7 @@ class LinesTask:
             log.info(
                 "%s: %d %ss in %.1f s %s",
                 self.name,
-                self.done,
+                self.done - self.skipped,
                 self.unit,
                 took,
                 describe(self.fields),

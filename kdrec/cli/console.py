@@ -47,6 +47,11 @@ class BarTask(LinesTask):
         super().advance(amount, **fields)
         self._bars.progress.update(self._id, advance=amount, fields=describe(self.fields))
 
+    def skip(self, amount: int) -> None:
+        """Moves the bar, and not the estimate."""
+        super().skip(amount)
+        self._bars.progress.reset(self._id, completed=amount, fields=describe(self.fields))
+
     def __exit__(
         self,
         kind: type[BaseException] | None,

@@ -11,7 +11,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 
-from kdrec.errors import KdrecError
+from kdrec.errors import KdrecError, is_out_of_memory
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141
@@ -48,8 +48,8 @@ def guard(*, debug: bool = False) -> Iterator[None]:
     except BrokenPipeError:
         _mute_stdout()
         raise SystemExit(BROKEN_PIPE) from None
-    except KeyboardInterrupt:
-        say("\ninterrupted")
+    except KeyboardInterrupt as interrupt:
+        say(f"\n{interrupt}" if str(interrupt) else "\ninterrupted")
         raise SystemExit(INTERRUPTED) from None
     except Exception as error:
         if type(error).__name__ == "Exit" and hasattr(error, "exit_code"):  # Typer's own way out
@@ -67,6 +67,9 @@ def _explain(error: Exception) -> int:
     if isinstance(error, OSError) and error.filename is not None:
         what = f"{error.filename}: {error.strerror or error}."
         _error(what, "Choose another place (output_dir=..., data_dir=...), or free some space.")
+        return 1
+    if is_out_of_memory(error):
+        _error(f"Out of memory: {error}", "Use a machine with more of it, or fewer data.")
         return 1
     message = " ".join(str(error).split())
     name = type(error).__name__

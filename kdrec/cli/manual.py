@@ -46,7 +46,11 @@ _PLACES = {
     "data_dir=DIR": "where data lie (default: data)",
     "output_dir=DIR": "where results land (default: outputs)",
 }
-_MACHINE = {"device=cuda": "where to compute", "force=true": "run it although it is done"}
+_MACHINE = {
+    "device=cuda": "where to compute",
+    "force=true": "run it although it is done, from the start",
+    "resume.every_minutes=X": "how often a training is kept, to go on after a break (default: 5)",
+}
 _TEACHER = {
     "teacher=NAME": "the teacher's model (kdrec list models); teacher=[a,b]: an ensemble",
     "teacher_dim=N": "its embedding size",

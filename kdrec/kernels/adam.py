@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -60,6 +61,15 @@ class LazyAdam:
             self._move(rows[0], (rows[1], rows[2]), rows[3])
             for table, new in zip((parameter, *moments), rows[:3], strict=True):
                 table.index_copy_(0, index, new)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The moments and the number of steps, as they stand."""
+        return {"steps": self._steps, "moments": self._moments}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on from there."""
+        self._steps = state["steps"]
+        self._moments = [tuple(moments) for moments in state["moments"]]
 
     def _move(self, values: Tensor, moments: tuple[Tensor, ...], gradient: Tensor) -> None:
         first, second = moments

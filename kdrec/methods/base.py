@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -46,7 +47,23 @@ class Distiller(nn.Module, ABC):
 
     The loop minimises `student.loss + weight * distiller.loss`. Parameters of the distiller join
     the optimiser.
+
+    A training that was interrupted goes on from the end of an epoch, with a method that was made
+    anew. Learnt parameters and the generator are put back by the trainer; a method that keeps
+    anything else from one epoch to the next, such as a ranking that serves several, or what was
+    drawn once, hands it out by `snapshot` and takes it back by `resume`.
     """
+
+    def snapshot(self) -> dict[str, Any]:
+        """What it keeps between epochs: tensors, numbers, texts, None, or lists of them.
+
+        Always the same keys. The parts of a method that are distillers themselves are asked on
+        their own.
+        """
+        return {}
+
+    def resume(self, snapshot: Mapping[str, Any]) -> None:
+        """Takes it back, in a method that was made with the same options; tensors are its own."""
 
     @abstractmethod
     def begin_epoch(self, epoch: int, generator: torch.Generator, student: Backbone) -> None:
@@ -71,3 +88,8 @@ class Distiller(nn.Module, ABC):
             vectors: The student's vectors, with gradient; they hold for this step, so that what
                 is to be kept must be cloned.
         """
+
+
+def parts(distiller: Distiller) -> dict[str, Distiller]:
+    """The method and the methods that it is made of, by their names within it."""
+    return {name: part for name, part in distiller.named_modules() if isinstance(part, Distiller)}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -140,6 +143,14 @@ class BD(Distiller):
         if not len(self.drawn) or not 0 <= epoch - self.first_epoch < self.rank_every:
             self.drawn, self.first_epoch = self._draw(frozen(student), generator), epoch
         self.items = self.drawn[epoch - self.first_epoch]
+
+    def snapshot(self) -> dict[str, Any]:
+        """The items of all epochs until the next ranking; the teacher's parameters are learnt."""
+        return {"drawn": self.drawn, "first_epoch": self.first_epoch}
+
+    def resume(self, snapshot: Mapping[str, Any]) -> None:
+        """Takes them back."""
+        self.drawn, self.first_epoch = snapshot["drawn"], snapshot["first_epoch"]
 
     @torch.no_grad()
     def _draw(self, student: Scorer, generator: torch.Generator) -> Tensor:

@@ -6,7 +6,8 @@ the student learns the probability that the teacher gives them.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
@@ -143,6 +144,22 @@ class CD(Distiller):
                 )
             self._draw(self.pools, generator)
         self.users.begin_epoch(generator)
+
+    def snapshot(self) -> dict[str, Any]:
+        """The student's ranking where it serves several epochs; the items that are drawn once."""
+        once, ranking = self.draw == "once", None
+        if self.pools is not None and not once and self.guide == "student" and self.rank_every > 1:
+            ranking = [self.pools.items, self.pools.sizes, self.pool_logits]
+        drawn = [self.items, self.logits, self.share] if once else None
+        return {"ranking": ranking, "drawn": drawn}
+
+    def resume(self, snapshot: Mapping[str, Any]) -> None:
+        """Takes them back."""
+        if snapshot["ranking"] is not None:
+            items, sizes, self.pool_logits = snapshot["ranking"]
+            self.pools = GroupPools(items, sizes)
+        if snapshot["drawn"] is not None:
+            self.items, self.logits, self.share = snapshot["drawn"]
 
     def loss(self, batch: Batch, vectors: Vectors) -> Tensor:
         """The soft cross-entropy of the step's users, less the entropy."""

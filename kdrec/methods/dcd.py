@@ -7,8 +7,9 @@ what the student still has wrong, so that training goes where there is something
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
@@ -131,14 +132,27 @@ class DCD(Distiller):
         """Ranks where an epoch of ranking has come, draws all lists and the users' order."""
         with torch.no_grad():
             vectors = student.embed()
-        both = ((self.users, vectors), (self.items, turn(vectors)))
-        sides = [(side, turned) for side, turned in both if side is not None]
+        sides = list(zip(self._sides(), (vectors, turn(vectors)), strict=False))
         for side, turned in sides:
             if not len(side.gap) or (epoch - 1) % self.rank_every == 0:
                 side.rank(EmbeddingScorer(turned))
             side.draw(generator)
         for side, _ in sides:
             side.visits.begin_epoch(generator)
+
+    def _sides(self) -> list[Side]:
+        """Of the users and, if asked for, of the items."""
+        return [side for side in (self.users, self.items) if side is not None]
+
+    def snapshot(self) -> dict[str, Any]:
+        """The student's ranking where it serves several epochs."""
+        return {"gaps": [side.gap for side in self._sides()] if self.rank_every > 1 else None}
+
+    def resume(self, snapshot: Mapping[str, Any]) -> None:
+        """Takes it back."""
+        if snapshot["gaps"] is not None:
+            for side, gap in zip(self._sides(), snapshot["gaps"], strict=True):
+                side.gap = gap
 
     def loss(self, batch: Batch, vectors: Vectors) -> Tensor:
         """The list losses of the step's users, and items, weighted and summed."""

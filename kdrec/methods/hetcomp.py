@@ -6,7 +6,8 @@ its training is easier, and so a student is led along the teachers' trajectories
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -148,6 +149,15 @@ class HetComp(Distiller):
         )  # fmt: skip
         self.sizes = torch.minimum(sizes, self.most)
         self.final = self.curriculum.share_done() >= self.done
+
+    def snapshot(self) -> dict[str, Any]:
+        """Where the users are; their lists and the stage follow from it."""
+        return {"place": self.curriculum.place, "before": self.curriculum.before}
+
+    def resume(self, snapshot: Mapping[str, Any]) -> None:
+        """Takes it back."""
+        self.curriculum.place, self.curriculum.before = snapshot["place"], snapshot["before"]
+        self._take_lists()
 
     def begin_epoch(self, epoch: int, generator: torch.Generator, student: Backbone) -> None:
         """Moves users on every `rank_every` epochs; draws the order in which they are visited."""

@@ -8,8 +8,8 @@ well and the rest, and brings the rest near to closure with items that the stude
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from kdrec.models.score_table import Columns, score_tables
 from kdrec.ranges import Count, NonNegative, Positive, check_ranges
 from kdrec.seeding import torch_stream
 
+_RANKING = ("score_of_best", "place_of_best", "listed", "score_of_listed")
 _NOTHING = -1e30  # score of what is not there: its probability is 0, and no difference is NaN
 
 
@@ -158,6 +159,18 @@ class RCEKD(Distiller):
         for rows in some_rows(self.listed):
             self._draw(rows, generator)
         self.visits.begin_epoch(generator)
+
+    def snapshot(self) -> dict[str, Any]:
+        """The student's ranking, with the teacher's scores, where it serves several epochs."""
+        kept = self.ranked and self.rank_every > 1
+        return {"ranking": [getattr(self, name) for name in _RANKING] if kept else None}
+
+    def resume(self, snapshot: Mapping[str, Any]) -> None:
+        """Takes them back."""
+        if snapshot["ranking"] is not None:
+            self.ranked = True
+            for name, part in zip(_RANKING, snapshot["ranking"], strict=True):
+                setattr(self, name, part)
 
     @torch.no_grad()
     def _rank(self, student: Backbone) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
@@ -113,12 +114,27 @@ class RRD(Distiller):
 
     def begin_epoch(self, epoch: int, generator: torch.Generator, student: Backbone) -> None:  # noqa: ARG002
         """Draws all lists, and the order of the users."""
-        sides = [side for side in (self.users, self.items) if side is not None]
+        sides = self._sides()
         for side in sides:
             if self.redraw == "epoch" or not side.lists.numel():
                 side.draw(generator)
         for side in sides:
             side.visits.begin_epoch(generator)
+
+    def _sides(self) -> list[Side]:
+        """Of the users and, if asked for, of the items."""
+        return [side for side in (self.users, self.items) if side is not None]
+
+    def snapshot(self) -> dict[str, Any]:
+        """The lists where they are drawn once."""
+        kept = self.redraw == "never"
+        return {"lists": [side.lists for side in self._sides()] if kept else None}
+
+    def resume(self, snapshot: Mapping[str, Any]) -> None:
+        """Takes them back."""
+        if snapshot["lists"] is not None:
+            for side, lists in zip(self._sides(), snapshot["lists"], strict=True):
+                side.lists = lists
 
     def loss(self, batch: Batch, vectors: Vectors) -> Tensor:
         """The weighted sum over the step's users, and over its items if asked for."""

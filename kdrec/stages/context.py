@@ -25,6 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 import kdrec
 from kdrec.artifacts import Run, new_run_folder, write_manifest
 from kdrec.errors import UsageError
+from kdrec.training.unfinished import Pace, Unfinished
 
 log = logging.getLogger(__name__)
 
@@ -109,6 +110,7 @@ class Context:
         config: The whole resolved configuration, for the manifest.
         overrides: What was given on the command line.
         folder: The run directory that Hydra made for this command.
+        pace: How often a training is kept on the way.
     """
 
     output_dir: Path
@@ -119,6 +121,7 @@ class Context:
     config: Plain
     overrides: list[str]
     folder: Path
+    pace: Pace
 
     @classmethod
     def of(cls, cfg: DictConfig) -> Context:
@@ -140,11 +143,19 @@ class Context:
             config=plain(cfg),
             overrides=list(hydra.overrides.task),
             folder=_relative(Path(hydra.runtime.output_dir)),
+            pace=Pace(**plain(cfg.resume)),
         )
 
     def lock_file(self, identity: str) -> Path:
         """The lock of one stage's result."""
         return self.output_dir / ".locks" / f"{identity[:16]}.lock"
+
+    def unfinished(self, identity: str) -> Unfinished:
+        """Where a training is kept until its run is finished; for the holder of its lock."""
+        found = versions()
+        matter = {name: found[name] for name in ("kdrec", "torch", "numpy")}
+        folder = self.output_dir / ".unfinished" / identity[:16]
+        return Unfinished(folder, identity, versions=matter, pace=self.pace)
 
     @contextmanager
     def new_run(self, command: str, identity: str, *, own: bool) -> Iterator[Record]:

@@ -20,9 +20,11 @@ from kdrec.evaluation.grouped import Evaluation
 from kdrec.methods.base import Distiller
 from kdrec.models.base import Backbone, ClosedForm, frozen
 from kdrec.stages.context import Context, Plain, Record, options, plain
+from kdrec.stages.memory import explained
 from kdrec.stages.preprocess import Data, Identified
 from kdrec.stages.weights import build, load_model, save_model, trained_run
 from kdrec.training.loop import FitResult
+from kdrec.training.unfinished import Unfinished
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +75,7 @@ def train_model(
     fit_cfg: DictConfig,
     cfg: DictConfig,
     split: Split,
+    unfinished: Unfinished,
     *,
     name: str,
     seed: int,
@@ -96,6 +99,7 @@ def train_model(
         seed=seed,
         eval_batch_size=cfg.evaluation.batch_size,
         device=device,
+        unfinished=unfinished,
         **unweighted,
     )
     return model, result
@@ -164,7 +168,7 @@ def obtain(
     redo: bool,
     describe: Plain,
     model_cfg: DictConfig,
-    train: Callable[[], tuple[nn.Module, FitResult | None]],
+    train: Callable[[Unfinished], tuple[nn.Module, FitResult | None]],
 ) -> Run:
     """The finished run of a model with this evaluation: found, evaluated anew, or trained.
 
@@ -178,19 +182,27 @@ def obtain(
         redo: Make it again even if it is there.
         describe: `labels`, `settings` and `parents` for the manifest.
         model_cfg: Builds the model when it is loaded.
-        train: Makes the model.
+        train: Makes the model, or goes on with it.
     """
+    unfinished, name = context.unfinished(identity), describe["labels"]["name"]
     if not redo and (whole := finished_already(context, cfg, identity, describe)) is not None:
+        unfinished.remove()
         return whole
-    trained = trained_run(context, identity)
+    trained = None if redo else trained_run(context, identity)
+    if redo or trained is not None:
+        unfinished.remove()
     with context.new_run(command, identity, own=own) as record:
-        if trained is not None and not redo:
+        if trained is not None:
             model = load_model(trained, model_cfg, data, context.device)
             training: Plain = {**trained.manifest["training"], "from": str(trained.folder)}
         else:
-            model, result = train()
+            with explained(cfg, f"training {name}", teacher=command == "train"):
+                model, result = train(unfinished)
             training = save_model(record, model, result)
-        return evaluated(record, cfg, data, model, describe=describe, training=training)
+        with explained(cfg, f"evaluating {name}", teacher=command == "train"):
+            run = evaluated(record, cfg, data, model, describe=describe, training=training)
+    unfinished.remove()
+    return run
 
 
 def finished_already(

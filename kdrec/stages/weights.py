@@ -53,10 +53,12 @@ def save_model(record: Record, model: nn.Module, result: FitResult | None) -> Pl
     summary = {
         field.name: getattr(result, field.name)
         for field in fields(result)
-        if field.name not in ("history", "trajectory")
+        if field.name not in ("history", "trajectory", "resumed")
     }
     if result.trajectory:
         summary["checkpoints"] = [epoch for epoch, _ in result.trajectory]
+    if result.resumed:
+        summary["resumed"] = result.resumed
     return summary
 
 

@@ -37,6 +37,14 @@ class Average:
         for mean, parameter in zip(self._mean, parameters, strict=True):
             mean.lerp_(parameter, max(1 - self._decay, 1 / epoch))
 
+    def snapshot(self) -> list[Tensor]:
+        """The mean of each parameter; none before the first epoch, or without a decay."""
+        return self._mean
+
+    def resume(self, snapshot: list[Tensor]) -> None:
+        """Goes on from a snapshot."""
+        self._mean = snapshot
+
     @contextmanager
     def in_place(self) -> Iterator[None]:
         """The model has the mean for its parameters within the block."""

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import logging
-import math
-import time
 from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 
 from kdrec.data.interactions import Split
-from kdrec.errors import KdrecError
+from kdrec.errors import InterruptedTraining, KdrecError
 from kdrec.evaluation.grouped import quick
 from kdrec.evaluation.metrics import ndcg
 from kdrec.methods.base import Distiller
@@ -19,11 +16,13 @@ from kdrec.models.base import Backbone, frozen
 from kdrec.progress import Field, task
 from kdrec.ranges import Below1, Count, Natural, NonNegative, Positive, check_ranges
 from kdrec.training.average import Average
+from kdrec.training.course import Course
+from kdrec.training.interruption import requests
+from kdrec.training.losses import DivergedError
 from kdrec.training.stopping import EarlyStopping
 from kdrec.training.trainer import Trainer
 from kdrec.training.trajectory import State, Trajectory
-
-log = logging.getLogger(__name__)
+from kdrec.training.unfinished import Unfinished
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +34,10 @@ class FitResult:
         best_value: Its validation NDCG.
         epochs: How many were run.
         history: A row for each evaluation.
-        seconds: Wall time.
+        seconds: Wall time, of all parts of a training that was interrupted.
         trajectory: Epoch and parameters of some states on the way to the best, itself last; empty
             if none were asked for.
+        resumed: Epochs after which it was interrupted.
     """
 
     best_epoch: int
@@ -46,6 +46,7 @@ class FitResult:
     history: list[dict[str, float]]
     seconds: float
     trajectory: list[tuple[int, State]] = field(default_factory=list)
+    resumed: list[int] = field(default_factory=list)
 
 
 def fit(
@@ -70,10 +71,15 @@ def fit(
     seed: int,
     eval_batch_size: int,
     device: torch.device,
+    unfinished: Unfinished | None = None,
 ) -> FitResult:
     """Trains until validation NDCG has not risen for `patience` epochs; keeps the best epoch.
 
     Minimises `data_weight * model.loss + weight * distiller.loss`.
+
+    With `unfinished` the training is kept now and then, at its end, and when Ctrl-C or SIGTERM ask
+    it to stop; it goes on from what is kept there, and ends with the bytes of one that was never
+    interrupted.
 
     Args:
         model: Teacher or student; ends with the parameters of its best epoch.
@@ -98,10 +104,13 @@ def fit(
         seed: Of the order of the pairs, the negatives and the distiller's draws.
         eval_batch_size: Users scored at once.
         device: Where to train; the model is moved there.
+        unfinished: Where the training is kept until its run is finished; None: nowhere.
 
     Raises:
         UsageError: If an option is out of its range.
-        KdrecError: If the split has no validation pairs, or if a loss is not finite.
+        KdrecError: If the split has no validation pairs.
+        DivergedError: If a loss is not finite; what was kept is removed.
+        InterruptedTraining: If it was asked to stop.
     """
     check_ranges(fit, locals())
     if not len(split.valid):
@@ -111,53 +120,62 @@ def fit(
             "(dataset.filters.min_user=6).",
         )
     model.to(device)
-    rate = lr * lr_factor
     trainer = Trainer(
-        model, distiller, split, optimiser=optimiser, lr=rate, l2=l2, batch_size=batch_size,
-        data_weight=data_weight, weight=weight, seed=seed, device=device,
+        model, distiller, split, optimiser=optimiser, lr=lr * lr_factor, l2=l2,
+        batch_size=batch_size, data_weight=data_weight, weight=weight, seed=seed, device=device,
     )  # fmt: skip
-    mean = Average(model, average)
-    stopping, trajectory = EarlyStopping(patience), Trajectory(checkpoints)
-    history: list[dict[str, float]] = []
-    started = time.monotonic()
-    epoch, metric = 0, f"ndcg@{cutoff}"
-    with task(name, total=epochs, unit="epoch") as progress:
-        for epoch in range(1, epochs + 1):
+    mean, stopping = Average(model, average), EarlyStopping(patience)
+    course = Course(trainer, mean, stopping, Trajectory(checkpoints), split.digest)
+    if unfinished is not None:
+        course.resume(unfinished, name)
+    metric = f"ndcg@{cutoff}"
+    with (
+        task(name, total=epochs, unit="epoch") as progress,
+        requests(name, heard=unfinished is not None) as request,
+    ):
+        progress.skip(course.epoch)
+        while not course.ended and not request.asked:
+            epoch = course.epoch + 1
             evaluate = epoch % eval_every == 0 or epoch == epochs
             losses = trainer.epoch(epoch, with_ratio=evaluate)
-            if not all(math.isfinite(losses[part]) for part in ("loss", "distillation")):
-                raise KdrecError(
-                    f"{name}: the loss is not finite in epoch {epoch} (data {losses['loss']}, "
-                    f"distillation {losses['distillation']}).",
-                    f"Lower the learning rate (lr={rate:g}) or the distillation weight ({weight}).",
-                )
-            total = data_weight * losses["loss"] + weight * losses["distillation"]
+            try:
+                losses.check(name, epoch, lr=lr, lr_factor=lr_factor, weight=weight)
+            except DivergedError:
+                if unfinished is not None:
+                    unfinished.remove()
+                raise
+            means = losses.means()
+            total = data_weight * means["loss"] + weight * means["distillation"]
             mean.update(epoch)
-            if not evaluate:
-                progress.advance(loss=total)
-                continue
-            with mean.in_place():
-                value = quick(
-                    frozen(model),
-                    split.valid,
-                    mask=[split.train],
-                    metrics={"ndcg": ndcg},
-                    cutoffs=[cutoff],
-                    seed=seed,
-                    batch_size=eval_batch_size,
-                    device=str(device),
-                )[metric]
-                stop = stopping.update(value, epoch, model)
-                trajectory.update(epoch, model, best=stopping.best_epoch == epoch)
-            elapsed = time.monotonic() - started
-            history.append({"epoch": float(epoch), metric: value, **losses, "seconds": elapsed})
-            shown: dict[str, Field] = {f"valid {metric}": value, "best": stopping.best_value}
-            progress.advance(1, loss=total, **shown)
-            if stop:
-                break
+            course.epoch, course.ended = epoch, epoch == epochs
+            shown: dict[str, Field] = {"loss": total}
+            if evaluate:
+                with mean.in_place():
+                    value = quick(
+                        frozen(model),
+                        split.valid,
+                        mask=[split.train],
+                        metrics={"ndcg": ndcg},
+                        cutoffs=[cutoff],
+                        seed=seed,
+                        batch_size=eval_batch_size,
+                        device=str(device),
+                    )[metric]
+                    course.ended |= stopping.update(value, epoch, model)
+                    course.trajectory.update(epoch, model, best=stopping.best_epoch == epoch)
+                row = {"epoch": float(epoch), metric: value, **means, "seconds": course.seconds}
+                course.history.append(row)
+                shown |= {f"valid {metric}": value, "best": stopping.best_value}
+            if unfinished is not None and unfinished.due(epoch):
+                course.save(unfinished)
+            progress.advance(1, **shown)
+        if unfinished is not None and unfinished.epoch != course.epoch:
+            course.save(unfinished)
+    if unfinished is not None and request.asked:
+        raise InterruptedTraining(name, course.epoch, unfinished.epoch)
     trainer.release()
     stopping.restore(model)
     return FitResult(
-        stopping.best_epoch, stopping.best_value, epoch, history, time.monotonic() - started,
-        trajectory.spread(stopping.best_epoch, stopping.state),
+        stopping.best_epoch, stopping.best_value, course.epoch, course.history, course.seconds,
+        course.trajectory.spread(stopping.best_epoch, stopping.state), course.resumed,
     )  # fmt: skip

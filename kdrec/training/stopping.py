@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -26,6 +28,15 @@ class EarlyStopping:
             self.best_value, self.best_epoch = value, epoch
             self.state = {name: part.detach().clone() for name, part in model.state_dict().items()}
         return epoch - self.best_epoch >= self.patience
+
+    def snapshot(self) -> dict[str, Any]:
+        """The best so far: value, epoch and parameters."""
+        return {"value": self.best_value, "epoch": self.best_epoch, "state": self.state}
+
+    def resume(self, snapshot: Mapping[str, Any]) -> None:
+        """Goes on from a snapshot."""
+        self.best_value, self.best_epoch = snapshot["value"], snapshot["epoch"]
+        self.state = dict(snapshot["state"])
 
     def restore(self, model: nn.Module) -> None:
         """Puts the best parameters back."""

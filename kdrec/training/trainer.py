@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,9 +16,10 @@ from kdrec.errors import UsageError
 from kdrec.kernels.adam import LazyAdam
 from kdrec.kernels.rows import drop_gradient, keep_gradient
 from kdrec.kernels.threads import few_threads
-from kdrec.methods.base import Distiller
+from kdrec.methods.base import Distiller, parts
 from kdrec.models.base import Backbone, Batch
 from kdrec.seeding import torch_stream
+from kdrec.training.losses import Losses
 
 
 def batches(
@@ -105,27 +108,26 @@ class Trainer:
         else:
             raise UsageError(f"optimiser={optimiser} is unknown.", "Use adam or lazy_adam.")
         self.distil_draw = torch_stream(seed, "distil", device=str(device))
-        draw = torch_stream(seed, "pairs", device=str(device))
+        self.pairs_draw = torch_stream(seed, "pairs", device=str(device))
         sampler = NegativeSampler(split.train, device=device)
-        self.batches = batches(split.train, sampler, batch_size, draw, device)
+        self.batches = batches(split.train, sampler, batch_size, self.pairs_draw, device)
+        self.n_steps = math.ceil(len(split.train) / batch_size)
 
-    def epoch(self, epoch: int, *, with_ratio: bool) -> dict[str, float]:
-        """Mean data and distillation loss of the epoch, and the ratio of their gradients."""
+    def epoch(self, epoch: int, *, with_ratio: bool) -> Losses:
+        """Data and distillation loss of the epoch's steps, and the ratio of their gradients."""
         if self.distiller is not None:
             self.distiller.begin_epoch(epoch, self.distil_draw, self.model)
-        sums = torch.zeros(2, device=self.device)
+        losses = torch.zeros((2, self.n_steps), device=self.device)
         ratio = torch.zeros((), device=self.device)
-        n_steps = 1
         for batch in self.batches():
-            n_steps = batch.n_steps
             vectors = self.model.embed()
             loss = self.model.loss(batch, vectors, self.l2)
-            sums[0] += loss.detach()
+            losses[0, batch.step] = loss.detach()
             if self.distiller is not None:
                 compare = with_ratio and batch.step == 0
                 with torch.set_grad_enabled(self.weight > 0 or compare):
                     distilled = self.distiller.loss(batch, vectors)
-                sums[1] += distilled.detach()
+                losses[1, batch.step] = distilled.detach()
                 if compare:
                     ratio = self.gradient_ratio(loss, distilled)
                 if self.data_weight != 1:
@@ -136,13 +138,61 @@ class Trainer:
             with few_threads(self.numbers, calls=1):
                 self.optimiser.step()
                 self.clear()
-        found = torch.cat([sums / n_steps, ratio.unsqueeze(0)]).tolist()
-        return dict(zip(("loss", "distillation", "gradient_ratio"), found, strict=True))
+        *found, last = torch.cat([losses.view(-1), ratio.unsqueeze(0)]).tolist()
+        return Losses(np.array(found, dtype=np.float32).reshape(2, -1), last)
 
     def clear(self) -> None:
         """Makes all gradients zero."""
         for gradient in self.gradients:
             gradient.clear()
+
+    def fits(self) -> dict[str, Any]:
+        """What a snapshot must be of to be this trainer's: device, names and shapes."""
+        found: dict[str, Any] = {
+            "device": self.device.type,
+            "optimiser": type(self.optimiser).__name__,
+            "model": {name: _shape(part) for name, part in self.model.state_dict().items()},
+            "learnt": [_shape(parameter) for parameter in self.parameters],
+        }
+        if self.distiller is not None:
+            found["method"] = {
+                name: [type(part).__name__, *sorted(part.snapshot())]
+                for name, part in parts(self.distiller).items()
+            }
+        return found
+
+    def snapshot(self) -> dict[str, Any]:
+        """All that the next epochs depend on, at the end of one."""
+        optimiser = self.optimiser.state_dict()
+        if isinstance(self.optimiser, torch.optim.Adam):
+            optimiser = {str(number): one for number, one in optimiser["state"].items()}
+        methods = {} if self.distiller is None else parts(self.distiller)
+        return {
+            "model": dict(self.model.state_dict()),
+            "learnt": self.parameters[len(self.own_parameters) :],
+            "optimiser": optimiser,
+            "draws": [draw.get_state() for draw in (self.pairs_draw, self.distil_draw)],
+            "method": {name: part.snapshot() for name, part in methods.items()},
+        }
+
+    def resume(self, snapshot: Mapping[str, Any]) -> None:
+        """Goes on from a snapshot, of a trainer that was made as this one was."""
+        self.model.load_state_dict(snapshot["model"])
+        with torch.no_grad():
+            theirs = self.parameters[len(self.own_parameters) :]
+            for parameter, value in zip(theirs, snapshot["learnt"], strict=True):
+                parameter.copy_(value)
+        if isinstance(self.optimiser, torch.optim.Adam):
+            state = {int(number): one for number, one in snapshot["optimiser"].items()}
+            groups = self.optimiser.state_dict()["param_groups"]
+            self.optimiser.load_state_dict({"state": state, "param_groups": groups})
+        else:
+            self.optimiser.load_state_dict(snapshot["optimiser"])
+        for draw, value in zip((self.pairs_draw, self.distil_draw), snapshot["draws"], strict=True):
+            draw.set_state(value.cpu())
+        if self.distiller is not None:
+            for name, part in parts(self.distiller).items():
+                part.resume(snapshot["method"][name])
 
     def release(self) -> None:
         """Gives the gradients' memory back."""
@@ -158,3 +208,8 @@ class Trainer:
             norms.append(torch.nn.utils.get_total_norm(grads))
             self.clear()
         return torch.where(norms[1] > 0, norms[0] / norms[1], math.inf)
+
+
+def _shape(part: Tensor) -> str:
+    """`float32 [40, 4]`."""
+    return f"{str(part.dtype).removeprefix('torch.')} {list(part.shape)}"

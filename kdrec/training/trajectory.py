@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -60,6 +60,22 @@ class Trajectory:
             self._since, self._since_stride = _thinned(
                 [*self._since, now], self._since_stride, self.n
             )
+
+    def snapshot(self) -> dict[str, Any]:
+        """What is kept, and the counts by which more will be."""
+        return {
+            "number": self._number,
+            "before": [tuple(one) for one in self._before],
+            "since": [tuple(one) for one in self._since],
+            "strides": [self._stride, self._since_stride],
+        }
+
+    def resume(self, snapshot: Mapping[str, Any]) -> None:
+        """Goes on from a snapshot."""
+        self._number = snapshot["number"]
+        self._before = [Kept(*one) for one in snapshot["before"]]
+        self._since = [Kept(*one) for one in snapshot["since"]]
+        self._stride, self._since_stride = snapshot["strides"]
 
     def spread(self, best_epoch: int, best: State) -> list[tuple[int, State]]:
         """Epoch and parameters of n states or, if fewer were evaluated, of fewer; the best last.
