@@ -8,7 +8,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from kdrec.errors import KdrecError, UsageError
+from kdrec.kernels import mixture as mixtures
 from kdrec.kernels.grouped import grouped_linear
+from kdrec.kernels.mixture import mixture
 from kdrec.methods.base import Teacher
 from kdrec.methods.de import DE
 from kdrec.methods.experts import Experts
@@ -120,6 +122,25 @@ def test_all_experts_at_once_wait_for_nothing() -> None:
     with Seen() as seen:
         method.loss(BATCH, vectors(4)).backward()  # type: ignore[no-untyped-call]
     assert seen.waits() == set()
+
+
+@pytest.mark.parametrize("block", [1, 3, 64])
+def test_a_mixture_and_its_gradient_are_those_of_each_row_and_network(
+    block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mixtures, "_BLOCK", block)
+    draw = torch_stream(0, "mixture")
+    shapes = [(7, 2), (7, 4), (4, 2, 3), (4, 3), (4, 3, 5), (4, 5)]
+    rows, shares, first, first_bias, second, second_bias = tensors = [
+        torch.randn(shape, generator=draw, dtype=torch.float64, requires_grad=True)
+        for shape in shapes
+    ]
+    expected = torch.zeros(7, 5, dtype=torch.float64)
+    for m in range(4):
+        out = (rows @ first[m] + first_bias[m]).relu() @ second[m] + second_bias[m]
+        expected = expected + shares[:, m : m + 1] * out
+    torch.testing.assert_close(mixture(*tensors), expected)
+    assert torch.autograd.gradcheck(mixture, tensors)
 
 
 def test_a_grouped_product_and_its_gradient_are_those_of_each_row() -> None:

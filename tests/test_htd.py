@@ -24,8 +24,8 @@ K = 3
 OPTIONS = {
     "student_dim": 3, "n_groups": K, "alpha": 0.5, "group_level": "second", "pairs": "all",
     "own_group": True, "prototype_gradient": False, "first_temperature": 1.0,
-    "last_temperature": 1e-10, "anneal_epochs": 10, "norm": "sum", "seed": 0, "batch_size": 4,
-    "device": CPU,
+    "last_temperature": 1e-10, "anneal_epochs": 10, "norm": "sum", "visits": "batch", "seed": 0,
+    "batch_size": 4, "device": CPU,
 }  # fmt: skip
 STEP = Batch(
     torch.tensor([4, 4, 9, 0, 21, 29, 3, 4]), torch.tensor([7, 8, 7, 49, 0, 11, 31, 6]),
@@ -187,6 +187,21 @@ def test_the_loss_weighs_the_topology_and_the_assignment_to_groups(
     assert float(make(epoch, alpha=alpha, norm="interactions").loss(STEP, of).detach()) == (
         pytest.approx(float(wanted.detach()) / len(STEP.users), rel=1e-4)
     )
+
+
+def test_the_assignment_may_visit_each_user_and_item_once_an_epoch() -> None:
+    of = student()
+    method = make(alpha=0.0, n_groups=1, norm="interactions", visits="once")
+    wanted = torch.zeros(())
+    for experts, table, targets, visits in (
+        (method.users, of.users, TEACHER.users, method.visit_users),
+        (method.items, of.items, TEACHER.items, method.visit_items),
+    ):
+        hidden = (table @ experts.first[0] + experts.first_bias[0]).relu()
+        off = targets - (hidden @ experts.second[0] + experts.second_bias[0])
+        weights = torch.from_numpy(visits.expected(1) / len(TRAIN)).float()
+        wanted = wanted + off.square().sum(1) @ weights
+    assert_same(method.loss(STEP, of), wanted, of)
 
 
 def test_the_temperature_falls_geometrically_and_stays() -> None:

@@ -12,7 +12,15 @@ from omegaconf import OmegaConf
 from kdrec.data.interactions import Interactions
 from kdrec.data.sampling import NegativeSampler
 from kdrec.methods.base import Distiller, Teacher
-from kdrec.methods.visits import HalfItems, PerInteraction, Unique, Visits, When, expected_steps
+from kdrec.methods.visits import (
+    HalfItems,
+    Items,
+    PerInteraction,
+    Unique,
+    Visits,
+    When,
+    expected_steps,
+)
 from kdrec.models.base import Batch, EmbeddingScorer, Vectors
 from kdrec.models.bprmf import BPRMF
 from kdrec.seeding import torch_stream
@@ -60,6 +68,7 @@ def all_visits(when: When) -> dict[str, Visits]:
         "interactions": PerInteraction(TRAIN, when),
         "users": Unique(TRAIN, when, CPU),
         "positives": Unique(TRAIN, when, CPU, of="positives"),
+        "items": Items(TRAIN, when, CPU),
         "half items": HalfItems(TRAIN, when, CPU),
     }
 
@@ -114,6 +123,7 @@ def test_expected_steps_are_exact_and_close_to_the_law_of_independent_draws() ->
 def test_an_item_that_is_every_pairs_negative_is_in_every_step() -> None:
     train = Interactions.from_pairs(np.arange(6), np.zeros(6, np.int64), n_users=6, n_items=2)
     assert HalfItems(train, "once", CPU).expected(3).tolist() == pytest.approx([1.5, 1.5])
+    assert Items(train, "once", CPU).expected(3).tolist() == pytest.approx([3, 3])
 
 
 def test_a_batch_of_more_interactions_than_users_has_each_user_once() -> None:

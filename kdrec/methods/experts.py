@@ -13,6 +13,7 @@ from kdrec.data.interactions import IntArray
 from kdrec.errors import KdrecError
 from kdrec.kernels.draws import log_exponential
 from kdrec.kernels.grouped import grouped_linear
+from kdrec.kernels.mixture import mixture
 from kdrec.ranges import Range
 
 Temperature = Annotated[float, Range(1e-30)]
@@ -35,10 +36,11 @@ class Experts(nn.Module):
     temperature make of them the shares z of the experts, and the output is `sum_m z_m E_m(s)`.
 
     Two ways lead to the same sum. All experts at once: their hidden layers are scaled by z and
-    mixed by one product of [B, M h] and [M h, d_t], so that nothing of M d_t numbers a row is
-    made. Routed, on a CPU alone: each expert computes the rows in which its share is at least
-    2^-24, sorted by expert; what it leaves out is below the rounding of the sum. Near temperature
-    0 that is one expert a row, and with M = 30 ten times as fast.
+    mixed by one product of [B, M h] and [M h, d_t] (`kdrec.kernels.mixture`), so that nothing of
+    M d_t numbers a row is made. Routed, on a CPU alone: each expert computes the rows in which its
+    share is at least 2^-24, sorted by expert; what it leaves out is below the rounding of the sum.
+    Near temperature 0 that is one expert a row, and with M = 30 ten times as fast. On a CPU rows
+    that do not matter are not computed, either way.
 
     Args:
         targets: The teacher's vectors. Shape [n, d_t].
@@ -112,6 +114,10 @@ class Experts(nn.Module):
             expert, row = np.nonzero(counted.numpy().T)
             if len(row) < _MANY * shares.numel():
                 return self._routed(vectors, shares, torch.from_numpy(row), expert)
+            rows = torch.from_numpy(np.flatnonzero(used.numpy()))
+            if len(rows) < len(used):
+                found = self._all(vectors.index_select(0, rows), shares.index_select(0, rows))
+                return found.new_zeros(len(used), found.shape[1]).index_copy(0, rows, found)
         return self._all(vectors, shares)
 
     def _routed(self, vectors: Tensor, shares: Tensor, row: Tensor, expert: IntArray) -> Tensor:
@@ -129,11 +135,12 @@ class Experts(nn.Module):
 
     def _all(self, vectors: Tensor, shares: Tensor) -> Tensor:
         """The sum over all experts at once."""
+        if self.relu_inside:
+            return mixture(
+                vectors, shares, self.first, self.first_bias, self.second, self.second_bias
+            )
         n, _, width = self.first.shape
         first = self.first.transpose(0, 1).reshape(-1, n * width)
         hidden = torch.addmm(self.first_bias.view(-1), vectors, first).view(-1, n, width)
-        if self.relu_inside:
-            mixed = (functional.relu(hidden) * shares.unsqueeze(2)).flatten(1)
-            return mixed @ self.second.flatten(0, 1) + shares @ self.second_bias
         out = torch.baddbmm(self.second_bias.unsqueeze(1), hidden.transpose(0, 1), self.second)
         return (functional.relu(out) * shares.T.unsqueeze(2)).sum(0)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from kdrec.data.interactions import Interactions
+from kdrec.kernels.rows import lookup
 from kdrec.kernels.topology import (
     positive_topology_distance,
     topology_distance,
@@ -21,6 +22,7 @@ from kdrec.kernels.topology import (
 from kdrec.methods.base import Distiller, Teacher
 from kdrec.methods.experts import Experts, Temperature, annealed
 from kdrec.methods.rows import Rows, StepRows
+from kdrec.methods.visits import Items, Unique, When
 from kdrec.models.base import Backbone, Batch, Vectors
 from kdrec.ranges import Count, Share, check_ranges
 from kdrec.seeding import torch_stream
@@ -53,7 +55,10 @@ class HTD(Distiller):
     The published code adds lambda L to a data loss that is a sum over the step's B interactions.
     Here the data loss is their mean, so that with `norm="interactions"` L is divided by B as well:
     then the whole is the published one divided by B, and lambda means the same. `norm="sum"` leaves
-    L as it is.
+    L as it is. With `visits="once"` L_GA is that of a share of all users and items, each once an
+    epoch and with the weight of the steps that are expected to have it (`kdrec.methods.visits`):
+    the same in expectation, and in large batches a tenth of the work. With "batch" it is as
+    published. L_TD is of the step's own users and items in both cases.
 
     The published code counts, within groups, only pairs whose teacher's cosine is above 0
     (`pairs="positive"`; slower on an accelerator, which then looks at every pair), and its "first"
@@ -65,7 +70,7 @@ class HTD(Distiller):
     divides by 0; the gate's chances are not raised by 1e-10.
 
     Args:
-        train: Not used; every method is given it.
+        train: Training pairs.
         teacher: Known by its vectors.
         student_dim: Width of the student's vectors.
         n_groups: K.
@@ -78,6 +83,7 @@ class HTD(Distiller):
         last_temperature: T after the last epoch of annealing.
         anneal_epochs: How many epochs it falls.
         norm: "interactions" or "sum".
+        visits: Of L_GA: "once" or "batch".
         seed: Draws how gates and networks start.
         batch_size: Not used; no users are scored.
         device: Where to train.
@@ -102,6 +108,7 @@ class HTD(Distiller):
         last_temperature: Temperature,
         anneal_epochs: Count,
         norm: Literal["interactions", "sum"],
+        visits: When,
         seed: int,
         batch_size: int,
         device: torch.device,
@@ -124,6 +131,8 @@ class HTD(Distiller):
             )
             for targets in (self.rows.users, self.rows.items)
         )
+        self.visit_users = Unique(train, visits, device)
+        self.visit_items = Items(train, visits, device)
         self.requires_grad_(alpha < 1)  # at 1 nothing teaches the groups
         #: T of this epoch.
         self.temperature = first_temperature
@@ -131,26 +140,30 @@ class HTD(Distiller):
         self.noise = torch.Generator(device=device)
 
     def begin_epoch(self, epoch: int, generator: torch.Generator, student: Backbone) -> None:  # noqa: ARG002
-        """Sets the temperature, and the start of the epoch's Gumbel noise."""
+        """Sets the temperature; draws the start of the epoch's Gumbel noise, and who is visited."""
         self.temperature = annealed(epoch, *self.annealing)
         if self.alpha < 1:
             start = torch.randint(1 << 62, (), generator=generator, device=generator.device)
             self.noise.manual_seed(int(start))
+            for visits in (self.visit_users, self.visit_items):
+                visits.begin_epoch(generator)
 
     def loss(self, batch: Batch, vectors: Vectors) -> Tensor:
         """`alpha L_TD + (1 - alpha) L_GA` of this step's users and items."""
         users, items = self.rows(batch, vectors)
-        loss = self.alpha * self._topology(users, items)
+        loss = self.alpha * self._topology(users, items) / len(batch.users)
         if self.alpha < 1:
-            assignment = self._assignment(self.users, users) + self._assignment(self.items, items)
-            loss = loss + (1 - self.alpha) * assignment
-        return loss / len(batch.users) if self.norm == "interactions" else loss
+            of_users = self._assignment(self.users, vectors.users, *self.visit_users.of_step(batch))
+            of_items = self._assignment(self.items, vectors.items, *self.visit_items.of_step(batch))
+            loss = loss + (1 - self.alpha) * (of_users + of_items)
+        return loss if self.norm == "interactions" else loss * len(batch.users)
 
-    def _assignment(self, experts: Experts, rows: Rows) -> Tensor:
-        """L_GA of the users, or of the items."""
-        shares = experts.shares(rows.ids, self.temperature, self.noise)
-        projected: Tensor = experts(rows.student, shares, rows.first > 0)
-        return (rows.teacher - projected).square().sum(1) @ rows.first
+    def _assignment(self, experts: Experts, table: Tensor, ids: Tensor, weights: Tensor) -> Tensor:
+        """L_GA of the users, or of the items, by the step's interactions."""
+        shares = experts.shares(ids, self.temperature, self.noise)
+        projected: Tensor = experts(lookup(table, ids), shares, weights > 0)
+        distances = (experts.targets.index_select(0, ids) - projected).square().sum(1)
+        return distances @ weights.to(distances.dtype)
 
     @torch.no_grad()
     def groups(self, experts: Experts, rows: Rows) -> Tensor:

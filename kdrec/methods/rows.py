@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,6 +17,8 @@ from kdrec.models.base import Batch, Vectors
 
 class Rows(NamedTuple):
     """Some users, or some items, of which each counts once.
+
+    On a CPU there are no repeats; elsewhere the host would wait for their number.
 
     Args:
         ids: Which users or items. Shape [n].
@@ -53,20 +56,17 @@ class StepRows:
         self._first_items = FirstOf(len(self.items), device)
 
     def __call__(self, batch: Batch, vectors: Vectors) -> tuple[Rows, Rows]:
-        """Users [B] and items [2 B] of the batch."""
-        pairs = batch.pairs()
-        real = vectors.users.dtype
+        """Users, at most [B], and items, at most [2 B], of the batch."""
         return (
-            Rows(
-                batch.users,
-                self.users.index_select(0, batch.users).to(real),
-                lookup(vectors.users, batch.users),
-                self._first_users(batch.users).to(real),
-            ),
-            Rows(
-                pairs,
-                self.items.index_select(0, pairs).to(real),
-                lookup(vectors.items, pairs),
-                self._first_items(pairs).to(real),
-            ),
+            _rows(self._first_users, batch.users, self.users, vectors.users),
+            _rows(self._first_items, batch.pairs(), self.items, vectors.items),
         )
+
+
+def _rows(first_of: FirstOf, ids: Tensor, teacher: Tensor, student: Tensor) -> Rows:
+    first = first_of(ids)
+    if ids.device.type == "cpu":
+        ids = ids.index_select(0, torch.from_numpy(np.flatnonzero(first.numpy())))
+        first = torch.ones_like(ids, dtype=torch.bool)
+    real = student.dtype
+    return Rows(ids, teacher.index_select(0, ids).to(real), lookup(student, ids), first.to(real))

@@ -156,8 +156,8 @@ class Unique(Visits):
         return expected_steps(self.counts, n_steps)
 
 
-class HalfItems(Visits):
-    """The unique positive items and the unique negative ones of a batch, for half a visit each.
+class Items(Visits):
+    """The unique items of a batch, positives and negatives together.
 
     Args:
         train: Training pairs.
@@ -167,13 +167,24 @@ class HalfItems(Visits):
 
     def __init__(self, train: Interactions, when: When, device: torch.device) -> None:
         super().__init__(when, train.n_items, len(train))
-        self.counts = train.item_counts()
+        self.counts, self.chance = train.item_counts(), negative_chance(train)
         self.first_of = FirstOf(train.n_items, device)
-        users = train.user_counts()
-        chance = users / np.maximum(train.n_items - users, 1)
-        own = np.bincount(train.items, weights=chance[train.users], minlength=train.n_items)
-        #: Chance of each item to be the negative of a random pair. Shape [n_items].
-        self.chance: FloatArray = np.maximum(chance.sum() - own, 0) / len(train)
+
+    def in_batch(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The first place of each."""
+        pairs = batch.pairs()
+        return pairs, self.first_of(pairs).float()
+
+    def expected(self, n_steps: int) -> FloatArray:
+        """The steps with the item as positive, negative or both, drawn independently."""
+        positive = expected_steps(self.counts, n_steps) / n_steps
+        negative = in_some(self.chance, self.n_pairs / n_steps)
+        either: FloatArray = n_steps * (positive + negative - positive * negative)
+        return either
+
+
+class HalfItems(Items):
+    """The unique positive items and the unique negative ones of a batch, for half a visit each."""
 
     def in_batch(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The first place of each as positive, and of each as negative."""
@@ -182,11 +193,25 @@ class HalfItems(Visits):
 
     def expected(self, n_steps: int) -> FloatArray:
         """Half the steps with the item as positive, and half of those with it as negative."""
-        with np.errstate(divide="ignore"):  # log 0 where the item is every pair's negative
-            none = np.log1p(-np.minimum(self.chance, 1))
-        in_step = -np.expm1(none * (self.n_pairs / n_steps))
-        both: FloatArray = expected_steps(self.counts, n_steps) + n_steps * in_step
+        negative = n_steps * in_some(self.chance, self.n_pairs / n_steps)
+        both: FloatArray = expected_steps(self.counts, n_steps) + negative
         return both / 2
+
+
+def negative_chance(train: Interactions) -> FloatArray:
+    """Chance of each item to be the negative of a random training pair. Shape [n_items]."""
+    users = train.user_counts()
+    chance = users / np.maximum(train.n_items - users, 1)
+    own = np.bincount(train.items, weights=chance[train.users], minlength=train.n_items)
+    found: FloatArray = np.maximum(chance.sum() - own, 0) / len(train)
+    return found
+
+
+def in_some(chance: FloatArray, n_draws: float) -> FloatArray:
+    """Chance that at least one of so many independent draws is the one of this chance."""
+    with np.errstate(divide="ignore"):  # log 0 where it is every draw's
+        found: FloatArray = -np.expm1(np.log1p(-np.minimum(chance, 1)) * n_draws)
+    return found
 
 
 def expected_steps(counts: IntArray, n_steps: int) -> FloatArray:
