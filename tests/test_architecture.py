@@ -26,8 +26,9 @@ MAY = {
     "evaluation": BASE | {"data", "models"},
     "report": BASE - {"kernels"} | {"evaluation"},
     "tuning": BASE - {"kernels"},
+    "sweeps": BASE - {"kernels"},
     "stages": BASE | {"data", "models", "methods", "training", "evaluation", "report", "tuning"},
-    **{name: CLI | BASE - {"kernels"} | {"report", "tuning"} for name in CLI},
+    **{name: CLI | BASE - {"kernels"} | {"report", "tuning", "sweeps"} for name in CLI},
 }
 """Part by part, what else of kdrec it may import; its own part always."""
 
