@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 
 class KdrecError(Exception):
     """Something the user can mend.
@@ -40,3 +42,11 @@ class DataUnavailableError(KdrecError):
 
     def __init__(self, what: str, hint: str = "") -> None:
         super().__init__(what, hint, exit_code=3)
+
+
+def cannot_write(error: OSError, path: Path) -> StorageError:
+    """What is to be said of a file or folder that could not be written."""
+    return StorageError(
+        f"Cannot write {path}: {error.strerror or error}.",
+        "Free some space, or choose another folder with output_dir=... or data_dir=...",
+    )

@@ -10,7 +10,7 @@ import pytest
 import kdrec
 
 PACKAGE = Path(kdrec.__file__).parent
-BASE = {"errors", "seeding", "progress", "artifacts", "ranges", "kernels"}
+BASE = {"errors", "seeding", "progress", "artifacts", "locks", "ranges", "kernels"}
 CLI = {"__main__", "cli"}
 MAY = {
     "errors": set(),
@@ -18,6 +18,7 @@ MAY = {
     "progress": set(),
     "ranges": {"errors"},
     "kernels": set(),
+    "locks": {"errors"},
     "artifacts": {"errors", "progress", "seeding"},
     "data": BASE,
     "models": BASE | {"data"},

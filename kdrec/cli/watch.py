@@ -23,10 +23,10 @@ from rich.table import Table
 from rich.text import Text
 
 from kdrec import progress
-from kdrec.artifacts import try_lock
 from kdrec.cli.console import Bars
 from kdrec.cli.guard import say
 from kdrec.errors import KdrecError
+from kdrec.locks import try_lock
 from kdrec.sweeps import records
 from kdrec.sweeps.records import JOBS, Record
 from kdrec.sweeps.status import Status, lasting

@@ -31,10 +31,11 @@ from pathlib import Path
 from typing import Any
 
 from kdrec import progress
-from kdrec.artifacts import lock, write_json
+from kdrec.artifacts import write_json
 from kdrec.data.archives import unpack, whole
 from kdrec.data.files import FileSpec, check, local, mismatch, record
 from kdrec.errors import DataUnavailableError, KdrecError, UsageError
+from kdrec.locks import lock
 
 log = logging.getLogger(__name__)
 
