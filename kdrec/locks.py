@@ -10,7 +10,7 @@ import contextlib
 import fcntl
 import logging
 import os
-import socket
+import platform
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
@@ -67,7 +67,7 @@ def _take(file: TextIO, path: Path) -> bool:
 def _sign(file: TextIO) -> None:
     """Writes into a lock file who holds it, for those that wait."""
     file.truncate(0)
-    file.write(f"process {os.getpid()} on {socket.gethostname()}")
+    file.write(f"process {os.getpid()} on {platform.node()}")
     file.flush()
 
 

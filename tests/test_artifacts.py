@@ -3,7 +3,7 @@ from __future__ import annotations
 import errno
 import multiprocessing
 import os
-import socket
+import platform
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -172,7 +172,7 @@ def test_who_waits_for_a_lock_is_told_for_whom(
             assert not waiting.done()
         waiting.result(timeout=10)
     (record,) = caplog.records
-    assert f"process {os.getpid()} on {socket.gethostname()}, which makes the thing" in (
+    assert f"process {os.getpid()} on {platform.node()}, which makes the thing" in (
         record.getMessage()
     )
 

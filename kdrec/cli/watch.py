@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import socket
+import platform
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -189,7 +189,7 @@ class Watch:
             "command": self.command,
             "line": list(self.line),
             "state": state,
-            "host": socket.gethostname(),
+            "host": platform.node(),
             "pid": os.getpid(),
             "started": self._started.isoformat(timespec="seconds"),
             "updated": now.isoformat(timespec="seconds"),
@@ -240,7 +240,7 @@ class Watch:
             rows.add_row("best", str(status.best.job), f"{status.best.value:.4f}",
                          Text(self._name(status.best)))  # fmt: skip
         for one in status.running[:_SHOWN]:
-            where = "" if one.host == socket.gethostname() else f" on {one.host}"
+            where = "" if one.host == platform.node() else f" on {one.host}"
             rows.add_row("running" + where, str(one.job), lasting(one.elapsed()),
                          Text(self._name(one)))  # fmt: skip
         for one in status.unfinished[-_SHOWN:]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-import socket
+import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
@@ -89,7 +89,7 @@ def begin(sweep: Path, *, job: int, overrides: Sequence[str], folder: str) -> Re
         overrides=tuple(overrides),
         folder=folder,
         attempt=before.attempt + 1 if before is not None and before.runs else 1,
-        host=socket.gethostname(),
+        host=platform.node(),
         pid=os.getpid(),
         started=datetime.now(UTC).isoformat(timespec="milliseconds"),
     )

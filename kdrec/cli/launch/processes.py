@@ -135,6 +135,7 @@ def _serve(pipe: Connection) -> None:
             pipe.send(pipe.recv().execute())
     except (EOFError, BrokenPipeError, KeyboardInterrupt):
         pipe.close()
+        logging.disable()  # what libraries have to say at the exit
 
 
 def _interrupt() -> None:
