@@ -186,3 +186,15 @@ def test_finished_runs_are_found_in_any_sweep(tmp_path):
     (tmp_path / "sweeps/d/t/.jobs").mkdir(parents=True)
     (tmp_path / "sweeps/d/t/.jobs/0.json").write_text("{}")
     assert list(finished_runs(tmp_path)) == []
+
+
+def test_jobs_of_a_sweep_take_turns_on_several_gpus(monkeypatch):
+    from kdrec.stages.context import choose_device
+
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert [str(choose_device("auto", turn)) for turn in range(3)] == ["cuda:0", "cuda:1", "cuda:0"]
+    assert str(choose_device("auto")) == "cuda"
+    assert str(choose_device("cuda:1", 0)) == "cuda:1"
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    assert str(choose_device("auto", 1)) == "cuda"

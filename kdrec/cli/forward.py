@@ -67,7 +67,7 @@ def forward(
         from kdrec.cli import console  # noqa: PLC0415
 
         console.install(quiet=quiet)
-        sweep = _watched(command, line, checked, quiet=quiet)
+        sweep = _watched(command, line, list(line.overrides), checked, quiet=quiet)
         line.overrides += _verbosity(line.overrides, quiet=quiet, verbose=verbose)
     elif "--cfg" in line.values:
         with checking(command, line, deep=False) as checker:
@@ -90,8 +90,18 @@ def forward(
 
 
 @contextlib.contextmanager
-def _watched(command: str, line: Line, checked: Checked, *, quiet: bool) -> Iterator[Watch | None]:
-    """The watch over a sweep, in a folder of its own; None over a single run."""
+def _watched(
+    command: str, line: Line, given: list[str], checked: Checked, *, quiet: bool
+) -> Iterator[Watch | None]:
+    """The watch over a sweep, in a folder of its own; None over a single run.
+
+    Args:
+        command: Of the jobs.
+        line: Gets the folder as an override.
+        given: The overrides as they were typed.
+        checked: What they came to.
+        quiet: Tell failures only.
+    """
     from hydra.types import RunMode  # noqa: PLC0415
     from omegaconf import OmegaConf  # noqa: PLC0415
 
@@ -105,7 +115,6 @@ def _watched(command: str, line: Line, checked: Checked, *, quiet: bool) -> Iter
     known = hydra.sweeper._target_ == BASIC_SWEEPER
     with claimed(Path(hydra.sweep.dir)) as folder:
         escaped = str(folder).replace("'", "\\'")
-        given = list(line.overrides)
         line.overrides.append(f"hydra.sweep.dir='{escaped}'")
         with Watch(folder, command, given, checked.jobs if known else None, quiet=quiet) as watch:
             yield watch

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn, configure_log, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
@@ -72,7 +73,8 @@ class ParallelLauncher(Launcher):
                 config.threads = threads
         own = {name: value for name, value in os.environ.items() if name.startswith("KDREC_")}
         share = {name: os.environ.get(name, str(threads)) for name in _THREADS}
-        return Task(self.context, self.function, config, str(Path.cwd()), own | share)
+        store = ConfigStore.instance().repo
+        return Task(self.context, self.function, config, str(Path.cwd()), own | share, store)
 
 
 def cores() -> int:

@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hydra._internal.hydra import Hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.utils import JobReturn, JobRuntime, JobStatus, run_job, setup_globals
+from hydra.core.utils import JobReturn, JobStatus, run_job
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
@@ -28,6 +31,7 @@ class Task:
         config: The job's composed config.
         folder: Where the sweep was started, which relative paths are seen from.
         environment: Variables that the worker must have, too.
+        store: What Hydra's ConfigStore holds: the roles.
     """
 
     context: HydraContext
@@ -35,6 +39,7 @@ class Task:
     config: DictConfig
     folder: str
     environment: dict[str, str]
+    store: dict[str, Any]
 
     @property
     def number(self) -> int:
@@ -49,8 +54,7 @@ class Task:
         """
         os.chdir(self.folder)
         os.environ.update(self.environment)
-        setup_globals()
-        JobRuntime.instance().set("name", str(self.config.hydra.job.name))
+        self._prepare()
         with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
             out = io.StringIO()
             with contextlib.redirect_stdout(out), contextlib.redirect_stderr(nowhere):
@@ -69,6 +73,13 @@ class Task:
             what, _ = records.reason(ended._return_value)  # noqa: SLF001  (reading it would raise)
             return Outcome(self.number, None, what, out.getvalue())
         return Outcome(self.number, ended.return_value, "", out.getvalue())
+
+    def _prepare(self) -> None:
+        """Makes this process one that Hydra knows: a stage may compose configs of its own."""
+        ConfigStore.instance().repo.update(self.store)
+        hydra = Hydra(str(self.config.hydra.job.name), self.context.config_loader)
+        GlobalHydra.instance().clear()
+        GlobalHydra.instance().initialize(hydra)
 
     def fail(self, error: BaseException) -> None:
         """Writes down that the job failed outside of itself."""
