@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import pickle
 import signal
 import typing
 from collections.abc import Iterator
@@ -13,13 +14,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
 
 from kdrec.artifacts import finished_runs
 from kdrec.cli import job
 from kdrec.cli.launch.processes import JoblibLauncher
 from kdrec.cli.launch.task import Outcome
-from kdrec.cli.watch import claimed
-from kdrec.errors import UsageError
+from kdrec.cli.watch import Watch, claimed
+from kdrec.errors import KdrecError, UsageError
 from kdrec.sweeps import records
 from kdrec.sweeps.records import Record
 from kdrec.sweeps.status import Status, lasting
@@ -74,6 +77,55 @@ def test_an_interrupt_ends_the_sweep(world):
 def test_a_sweeper_that_judges_its_jobs_hears_of_a_failure(world, monkeypatch):
     monkeypatch.setattr(job, "BASIC_SWEEPER", "of.another")
     kd("distill", "-m", "fail=data,''", status=3)
+
+
+def test_a_worker_gets_all_that_a_job_needs_and_sends_back_what_it_printed(world, monkeypatch):
+    hydras = []
+
+    def here(self, tasks):
+        for compose in tasks.values():
+            task = pickle.loads(pickle.dumps(compose()))
+            GlobalHydra.instance().clear()
+            ConfigStore.instance().repo.pop("teacher", None)
+            yield task.execute()
+            hydras.append((GlobalHydra.instance().hydra, "teacher" in ConfigStore.instance().repo))
+
+    monkeypatch.setattr(JoblibLauncher, "run", here)
+    words = ["+threads=null", "fail='',data", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    shown = kd("distill", "-m", *words, status=1)
+    assert shown.stdout == "result\n"
+    assert [config.threads for config in world.seen] == [JoblibLauncher(n_jobs=2, max_retries=0)
+                                                         .threads(2)] * 2  # fmt: skip
+    assert all(hydra is not None and roles for hydra, roles in hydras)
+    assert len(hydras) == 2
+    assert [row["state"] for row in table(world.out / "sweep")] == ["found", "failed"]
+
+
+def test_a_folder_may_have_any_name(world):
+    kd("distill", "-m", "seed=0,1", f'output_dir="{world.folder}/it\'s here"')
+    assert len(table(world.folder / "it's here" / "sweep")) == 2
+
+
+def test_a_process_that_ended_without_a_word_is_lost_and_no_result(tmp_path, capsys):
+    watch = Watch(tmp_path, "distill", [], [["seed=0"], ["seed=1"]], quiet=True)
+    with watch:
+        records.begin(tmp_path, job=0, overrides=["seed=0"], folder="x")
+    assert [row["state"] for row in table(tmp_path)] == ["lost"]
+    with pytest.raises(KdrecError, match="1 of 1 jobs did not finish"):
+        watch.check()
+    assert "job 0 lost" in capsys.readouterr().err
+
+
+def test_jobs_elsewhere_outlive_the_interrupt_of_the_one_who_watches(tmp_path):
+    def watch() -> None:
+        with Watch(tmp_path, "distill", [], None, quiet=True):
+            records.begin(tmp_path, job=0, overrides=["seed=0"], folder="x")
+            records.write(tmp_path, one(1, records.RUNNING))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        watch()
+    assert [row["state"] for row in table(tmp_path)] == ["interrupted", "running"]
 
 
 def test_two_sweeps_never_share_a_folder_and_a_second_begins_anew(tmp_path):

@@ -126,11 +126,12 @@ class Watch:
             self._thread.join()
         if self._live is not None:
             self._live.stop()
-        interrupted = kind is not None and not issubclass(kind, Exception)
-        self._refresh(
-            "interrupted" if interrupted else "ended",
-            gone=records.INTERRUPTED if interrupted else records.LOST,
-        )
+        if kind is None:
+            self._refresh("ended", gone=records.LOST)
+        elif issubclass(kind, Exception):  # the launcher gave up; its jobs may still be under way
+            self._refresh("failed")
+        else:
+            self._refresh("interrupted", gone=records.INTERRUPTED)
         if not self.quiet and self._status.records:
             say(self._summary())
 
@@ -173,13 +174,13 @@ class Watch:
             number = int(path.stem)
             record = self._over.get(number) or records.read(path)
             if record is not None:
-                found[number] = _without_end(record, gone) if gone and record.runs else record
+                found[number] = _without_end(record, gone)
         self._over = {number: one for number, one in found.items() if not one.runs}
         self._status = Status([found[number] for number in sorted(found)], self._total)
         for number in sorted(self._over.keys() - self._told):
             self._tell(self._over[number])
         self._told |= self._over.keys()
-        if self._status != self._seen or gone is not None:
+        if self._status != self._seen or state != "running":
             self._status.write(self.folder, **self._about(state))
             self._seen = self._status
 
@@ -249,8 +250,13 @@ class Watch:
         return Group(head, rows)
 
 
-def _without_end(record: Record, state: str) -> Record:
-    """What a record comes to whose process is gone."""
-    hint = f"See {record.folder}."
-    what = "" if state == records.INTERRUPTED else "its process ended without a word (killed?)"
-    return replace(record, state=state, what=what, hint=hint)
+def _without_end(record: Record, gone: str | None) -> Record:
+    """What a record comes to if it says that its job runs, and no job can any more.
+
+    An interrupt reaches the jobs of this machine alone.
+    """
+    elsewhere = gone == records.INTERRUPTED and record.host != platform.node()
+    if gone is None or not record.runs or elsewhere:
+        return record
+    what = "" if gone == records.INTERRUPTED else "its process ended without a word (killed?)"
+    return replace(record, state=gone, what=what, hint=f"See {record.folder}.")
