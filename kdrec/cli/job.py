@@ -80,15 +80,15 @@ class Job:
             records.fail(sweep, record, error)
             if hydra.sweeper._target_ != BASIC_SWEEPER:
                 raise
-            value = None
         except BaseException:
             records.end(sweep, record, records.INTERRUPTED)
             raise
         else:
             made = self.command not in _OWN_RUN or _stamp(folder) != before
             records.end(sweep, record, records.DONE if made else records.FOUND, value=value)
-        gc.collect()  # a failed job's tensors may hang on its traceback: the next one needs room
-        return value
+            return value
+        gc.collect()  # the failed job's tensors may hang on its traceback: the next one needs room
+        return None
 
 
 def _stamp(folder: Path) -> int | None:
