@@ -17,9 +17,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-from kdrec.errors import KdrecError, StorageError
+from kdrec.errors import KdrecError, StorageError, cannot_write
 
 log = logging.getLogger(__name__)
 
@@ -53,13 +53,6 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _explain(error: OSError, path: Path) -> StorageError:
-    return StorageError(
-        f"Cannot write {path}: {error.strerror or error}.",
-        "Free some space, or choose another folder with output_dir=... or data_dir=...",
-    )
-
-
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` that becomes `path` when the block ends well.
@@ -72,7 +65,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
         os.close(handle)
     except OSError as error:
-        raise _explain(error, path) from error
+        raise cannot_write(error, path) from error
     temporary = Path(name)
     try:
         yield temporary
@@ -83,7 +76,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.chmod(0o666 & ~umask)
         temporary.replace(path)
     except OSError as error:
-        raise _explain(error, path) from error
+        raise cannot_write(error, path) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -98,7 +91,7 @@ def atomic_dir(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
     except OSError as error:
-        raise _explain(error, path) from error
+        raise cannot_write(error, path) from error
     try:
         yield temporary
         umask = os.umask(0)
@@ -108,7 +101,7 @@ def atomic_dir(path: Path) -> Iterator[Path]:
             shutil.rmtree(path)
         temporary.replace(path)
     except OSError as error:
-        raise _explain(error, path) from error
+        raise cannot_write(error, path) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -133,50 +126,6 @@ def read_json(path: Path) -> Any:
         raise StorageError(
             f"Cannot read {path}: {error}.", "Remove its folder and run the stage again."
         ) from error
-
-
-@contextlib.contextmanager
-def lock(path: Path, what: str) -> Iterator[None]:
-    """Holds an exclusive lock between processes for the length of the block.
-
-    Args:
-        path: The lock file; made if missing, and left in place.
-        what: What is being made, for the line that says one is waiting.
-    """
-    import fcntl  # noqa: PLC0415  (POSIX only; imported where it is needed)
-
-    with _lock_file(path) as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            log.info("Waiting for another process that makes %s.", what)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            fcntl.flock(file, fcntl.LOCK_UN)
-
-
-@contextlib.contextmanager
-def try_lock(path: Path) -> Iterator[bool]:
-    """Holds the lock for the length of the block if nobody else does; yields whether it does."""
-    import fcntl  # noqa: PLC0415  (POSIX only; imported where it is needed)
-
-    with _lock_file(path) as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True  # closing the file lets the lock go
-
-
-def _lock_file(path: Path) -> TextIO:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path.open("a")
-    except OSError as error:
-        raise _explain(error, path) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +209,7 @@ def new_run_folder(output_dir: Path, command: str, identity: str) -> Path:
         except FileExistsError:
             continue
         except OSError as error:
-            raise _explain(error, folder) from error
+            raise cannot_write(error, folder) from error
         return folder
     raise KdrecError(f"{base} has a thousand runs named {name}.", "Choose another output_dir.")
 

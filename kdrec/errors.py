@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 
 class KdrecError(Exception):
     """Something the user can mend.
@@ -80,4 +82,12 @@ def is_out_of_memory(error: BaseException) -> bool:
     said = str(error).lower()
     return isinstance(error, RuntimeError) and any(
         words in said for words in ("out of memory", "can't allocate memory", "alloc_failed")
+    )
+
+
+def cannot_write(error: OSError, path: Path) -> StorageError:
+    """What is to be said of a file or folder that could not be written."""
+    return StorageError(
+        f"Cannot write {path}: {error.strerror or error}.",
+        "Free some space, or choose another folder with output_dir=... or data_dir=...",
     )

@@ -10,7 +10,7 @@ import pytest
 import kdrec
 
 PACKAGE = Path(kdrec.__file__).parent
-BASE = {"errors", "seeding", "progress", "artifacts", "ranges", "kernels"}
+BASE = {"errors", "seeding", "progress", "artifacts", "locks", "ranges", "kernels"}
 CLI = {"__main__", "cli"}
 MAY = {
     "errors": set(),
@@ -18,6 +18,7 @@ MAY = {
     "progress": set(),
     "ranges": {"errors"},
     "kernels": set(),
+    "locks": {"errors"},
     "artifacts": {"errors", "progress", "seeding"},
     "data": BASE,
     "models": BASE | {"data"},
@@ -26,8 +27,9 @@ MAY = {
     "evaluation": BASE | {"data", "models"},
     "report": BASE - {"kernels"} | {"evaluation"},
     "tuning": BASE - {"kernels"},
+    "sweeps": BASE - {"kernels"},
     "stages": BASE | {"data", "models", "methods", "training", "evaluation", "report", "tuning"},
-    **{name: CLI | BASE - {"kernels"} | {"report", "tuning"} for name in CLI},
+    **{name: CLI | BASE - {"kernels"} | {"report", "tuning", "sweeps"} for name in CLI},
 }
 """Part by part, what else of kdrec it may import; its own part always."""
 

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import errno
 import multiprocessing
+import os
+import platform
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,13 +16,13 @@ from kdrec.artifacts import (
     digest,
     find_run,
     finished_runs,
-    lock,
     new_run_folder,
     read_json,
     write_json,
     write_manifest,
 )
-from kdrec.errors import KdrecError
+from kdrec.errors import KdrecError, StorageError
+from kdrec.locks import lock, try_lock
 
 
 def finished(output: Path, identity: str, when: str, **fields: object) -> Path:
@@ -150,3 +154,35 @@ def test_a_lock_is_held_by_one_process_at_a_time(tmp_path: Path) -> None:
         first[0] == second[0] and (first[1], second[1]) == ("in", "out")
         for first, second in zip(words[::2], words[1::2], strict=True)
     )
+
+
+def test_who_waits_for_a_lock_is_told_for_whom(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def take() -> None:
+        with lock(tmp_path / "l", "the thing"):
+            pass
+
+    caplog.set_level("INFO")
+    with ThreadPoolExecutor(1) as pool:
+        with lock(tmp_path / "l", "the thing"):
+            waiting = pool.submit(take)
+            while not caplog.records:
+                time.sleep(0.01)
+            assert not waiting.done()
+        waiting.result(timeout=10)
+    (record,) = caplog.records
+    assert f"process {os.getpid()} on {platform.node()}, which makes the thing" in (
+        record.getMessage()
+    )
+
+
+def test_a_file_system_without_locks_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with pytest.raises(StorageError, match="cannot be locked"), try_lock(tmp_path / "l"):
+        pass

@@ -265,9 +265,9 @@ def test_the_mirror_is_asked_first_and_the_publisher_after(server, tmp_path, mon
     ]
 
 
-def test_a_mirror_must_be_http(server, tmp_path, monkeypatch):
-    monkeypatch.setenv("KDREC_MIRROR", "file:///etc")
-    with pytest.raises(UsageError, match=r"file:///etc/set/data\.bin"):
+def test_a_mirror_must_be_an_address(server, tmp_path, monkeypatch):
+    monkeypatch.setenv("KDREC_MIRROR", "/etc")
+    with pytest.raises(UsageError, match=r"/etc/set/data\.bin"):
         get(tmp_path, entry(server))
 
 
@@ -418,8 +418,50 @@ def test_a_wrong_entry_is_refused(tmp_path, bad):
         get(tmp_path, bad)
 
 
+def test_a_file_comes_from_any_address_once_and_is_held_to_what_it_was(tmp_path, monkeypatch):
+    there = tmp_path / "share" / "mine.csv"
+    there.parent.mkdir()
+    there.write_bytes(BODY)
+    url, raw = f"file://{there}", tmp_path / "raw"
+
+    def mine(path):
+        return sources.fetch(name="table", files=[], raw_dir=raw, path=path)
+
+    (copied,) = mine(url)
+    assert copied.read_bytes() == BODY
+    assert copied.is_relative_to(raw / "table")
+    assert copied.name == "mine.csv"
+    there.unlink()
+    monkeypatch.setenv("KDREC_OFFLINE", "1")
+    assert mine(url) == [copied], "a copy is not made twice"
+    with pytest.raises(DataUnavailableError, match="KDREC_OFFLINE"):
+        mine(f"{url}.gz")
+    monkeypatch.delenv("KDREC_OFFLINE")
+    with pytest.raises(DataUnavailableError, match="it cannot be read"):
+        mine(f"{url}.gz")
+    with pytest.raises(DataUnavailableError, match="nowhere"):
+        mine("nowhere://a/b.csv")
+    copied.write_bytes(b"other")
+    with pytest.raises(KdrecError, match="is not the file it should be"):
+        mine(url)
+
+
+def test_a_mirror_may_be_a_folder_and_a_pinned_file_is_checked(tmp_path, monkeypatch):
+    mirror = tmp_path / "mirror" / "toy"
+    mirror.mkdir(parents=True)
+    monkeypatch.setenv("KDREC_MIRROR", f"file://{mirror.parent}")
+    entry = {"name": "a.bin", "urls": [], "sha256": SHA}
+    fetch = {"name": "toy", "files": [entry], "raw_dir": tmp_path / "raw", "path": None}
+    (mirror / "a.bin").write_bytes(b"other")
+    with pytest.raises(DataUnavailableError, match="it gives another file: sha256"):
+        sources.fetch(**fetch)
+    (mirror / "a.bin").write_bytes(BODY)
+    (found,) = sources.fetch(**fetch)
+    assert found.read_bytes() == BODY
+
+
 NETWORK = re.compile(
-    r"^\s*(import|from) (urllib|http|socket|ssl|ftplib|requests|urllib3|httpx|aiohttp)\b",
+    r"^\s*(import|from) (urllib|http|socket|ssl|ftplib|fsspec|requests|urllib3|httpx|aiohttp)\b",
     re.MULTILINE,
 )
 
@@ -428,7 +470,7 @@ def test_only_this_module_opens_the_network():
     found = [
         path.name for path in (ROOT / "kdrec").rglob("*.py") if NETWORK.search(path.read_text())
     ]
-    assert found == ["sources.py"]
+    assert sorted(found) == ["remote.py", "sources.py"]
 
 
 DATASETS = sorted((ROOT / "conf" / "dataset").glob("*.yaml"))

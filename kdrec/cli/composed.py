@@ -90,6 +90,12 @@ def job_part(config: DictConfig) -> DictConfig:
     return job
 
 
+def hydra_part(config: DictConfig) -> DictConfig:
+    """Hydra's own node of a composed config, whose `${hydra:...}` resolves."""
+    HydraConfig.instance().set_config(config)
+    return HydraConfig.get()  # type: ignore[return-value]
+
+
 def plain(config: DictConfig) -> Plain:
     """The job part as a plain container, its interpolations as they are written."""
     content = OmegaConf.to_container(config, resolve=False)

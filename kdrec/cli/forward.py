@@ -10,76 +10,21 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
-import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from kdrec.cli import confdir, ensembles, presets, search
+from kdrec.cli import confdir, ensembles, launch, presets, search
 from kdrec.cli.guard import say
+from kdrec.cli.job import BASIC_SWEEPER, Job
 from kdrec.cli.line import Line
 from kdrec.errors import KdrecError, UsageError
 
 if TYPE_CHECKING:
-    from omegaconf import DictConfig
-
     from kdrec.cli.overrides import Checked, Checker
-
-
-class Job:
-    """The task that Hydra runs: checks the job's config, then runs the stage.
-
-    Pickled by the name of its command, so that a worker process of a launcher makes it anew, and
-    with it what Hydra must know there. In a single run it keeps the stage's exception for
-    `forward` to raise: Hydra would print a line of its own before it.
-    """
-
-    def __init__(self, command: str) -> None:
-        confdir.register_resolvers()
-        self.command = command
-        self.error: Exception | None = None
-        self.__module__ = f"kdrec.stages.{command}"  # Hydra names the job after it
-
-    def __reduce__(self) -> tuple[type[Job], tuple[str]]:
-        return Job, (self.command,)
-
-    def __call__(self, config: DictConfig) -> float | None:
-        """Runs the stage, and returns what it is worth to a sweeper."""
-        from hydra.core.hydra_config import HydraConfig  # noqa: PLC0415
-        from hydra.types import RunMode  # noqa: PLC0415
-
-        from kdrec.cli.composed import check_config  # noqa: PLC0415
-
-        try:
-            check_config(config)
-            return stage(self.command)(config)
-        except Exception as error:
-            _keep_traceback(error)
-            if HydraConfig.get().mode == RunMode.MULTIRUN:
-                raise
-            self.error = error
-            return None
-
-
-def _keep_traceback(error: Exception) -> None:
-    """Writes the traceback to the run's log file, and not to the terminal."""
-    if isinstance(error, KdrecError):
-        return
-    record = logging.LogRecord(
-        "kdrec", logging.ERROR, __file__, 0, "The run failed.", None,
-        (type(error), error, error.__traceback__),
-    )  # fmt: skip
-    for handler in logging.getLogger().handlers:
-        if isinstance(handler, logging.FileHandler):
-            handler.handle(record)
-
-
-def stage(command: str) -> Callable[[DictConfig], float | None]:
-    """The function that does the command's work."""
-    run: Callable[[Any], float | None] = importlib.import_module(f"kdrec.stages.{command}").run
-    return run
+    from kdrec.cli.watch import Watch
 
 
 def forward(
@@ -107,6 +52,7 @@ def forward(
     import hydra  # noqa: PLC0415  (a third of what `--help` may cost)
 
     line = search.line_of(command, words)
+    sweep: contextlib.AbstractContextManager[Watch | None] = contextlib.nullcontext()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # its exceptions come to us
     os.environ["KDREC_JSON"] = "1" if as_json else "0"
     if line.runs:
@@ -121,21 +67,57 @@ def forward(
         from kdrec.cli import console  # noqa: PLC0415
 
         console.install(quiet=quiet)
+        sweep = _watched(command, line, list(line.overrides), checked, quiet=quiet)
         line.overrides += _verbosity(line.overrides, quiet=quiet, verbose=verbose)
     elif "--cfg" in line.values:
         with checking(command, line, deep=False) as checker:
             checker.check(line.overrides)
     _register(line)
+    launch.register()
     job = Job(command)
     main = hydra.main(version_base="1.3", config_path=str(confdir.conf_dir()), config_name=command)
     before = sys.argv
-    sys.argv = [before[0], *line.flags, *line.overrides]
     try:
-        main(job)()
+        with sweep as watch:
+            sys.argv = [before[0], *line.flags, *line.overrides]
+            main(job)()
     finally:
         sys.argv = before
+    if watch is not None:
+        watch.check()
     if job.error is not None:
         raise job.error
+
+
+@contextlib.contextmanager
+def _watched(
+    command: str, line: Line, given: list[str], checked: Checked, *, quiet: bool
+) -> Iterator[Watch | None]:
+    """The watch over a sweep, in a folder of its own; None over a single run.
+
+    Args:
+        command: Of the jobs.
+        line: Gets the folder as an override.
+        given: The overrides as they were typed.
+        checked: What they came to.
+        quiet: Tell failures only.
+    """
+    from hydra.types import RunMode  # noqa: PLC0415
+    from omegaconf import OmegaConf  # noqa: PLC0415
+
+    from kdrec.cli.composed import hydra_part  # noqa: PLC0415
+    from kdrec.cli.watch import Watch, claimed  # noqa: PLC0415
+
+    hydra = hydra_part(checked.config)
+    if not line.multirun and OmegaConf.select(hydra, "mode") != RunMode.MULTIRUN:
+        yield None
+        return
+    known = hydra.sweeper._target_ == BASIC_SWEEPER
+    with claimed(Path(hydra.sweep.dir)) as folder:
+        escaped = str(folder).replace("'", "\\'")
+        line.overrides.append(f"hydra.sweep.dir='{escaped}'")
+        with Watch(folder, command, given, checked.jobs if known else None, quiet=quiet) as watch:
+            yield watch
 
 
 def check_jobs(command: str, checker: Checker, checked: Checked) -> None:

@@ -25,7 +25,10 @@ Exit status: 0 done, 1 the run failed, 2 wrong usage or configuration, 3 data no
 FLAGS = """\
 \b
 Hydra's flags, anywhere on the line:
-  -m, --multirun       one run for each combination of the values a,b,c
+  -m, --multirun       one run for each combination of the values a,b,c; a failure stops none of the
+                       others, and the same line again makes what is not finished
+  hydra/launcher=joblib hydra.launcher.n_jobs=2
+                       two at once (also: ray; submitit_local, submitit_slurm)
   -c, --cfg job        show the config and run nothing (also: hydra, all)
   -p, --package KEY    only this part of it;  --resolve  with ${...} filled in
   -cd, --config-dir D  a folder of your own config files, beside the built-in ones

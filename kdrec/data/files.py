@@ -8,12 +8,13 @@ import logging
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from io import FileIO
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from kdrec.artifacts import sha256_file, write_json
 from kdrec.data.archives import unpack
-from kdrec.errors import KdrecError, UsageError
+from kdrec.errors import DataUnavailableError, KdrecError, UsageError
 
 log = logging.getLogger(__name__)
 
@@ -179,3 +180,31 @@ def _opened(file: Path, spec: FileSpec | None, folder: Path) -> Path:
     if not target.is_file():
         unpack(file, spec.member, target)
     return target
+
+
+def unavailable(
+    name: str, folder: Path, missing: Sequence[FileSpec], reasons: Sequence[str]
+) -> DataUnavailableError:
+    """What to fetch from where, and where to put it."""
+    lines = []
+    for spec in missing:
+        known = next((f" ({k} {v})" for k in ("sha256", "md5") if (v := getattr(spec, k))), "")
+        lines += [f"Fetch {' or '.join(spec.urls)}{known}", f"and put it at {folder / spec.name}"]
+    lines.append("Or name a copy with dataset.path=..., or a mirror with KDREC_MIRROR=https://...")
+    return DataUnavailableError(
+        "\n  ".join([f"The data set {name} is not here and cannot be fetched.", *reasons]),
+        "\n".join(lines),
+    )
+
+
+def write_whole(file: FileIO, chunk: bytes, part: Path) -> None:
+    """Writes all of a chunk to the unbuffered file at `part`."""
+    try:
+        left = memoryview(chunk)
+        while left:
+            left = left[file.write(left) :]
+    except OSError as error:  # not the network's fault: trying again does not help
+        raise KdrecError(
+            f"Cannot write {part}: {error.strerror or error}.",
+            "Free some space, or keep the data elsewhere: data_dir=...",
+        ) from error

@@ -1,6 +1,6 @@
 """Where raw files come from: a local path, what is in place already, a mirror, the publisher.
 
-This is the only module that opens the network. A file is fetched into `<name>.part` (and resumed
+This module and `remote` alone open the network. A file is fetched into `<name>.part` (and resumed
 there after a break), verified, and only then moved to its name.
 
 Checksums: sha256 or md5 where the data set's configuration pins one. Where the publisher gives
@@ -26,15 +26,16 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Mapping, Sequence
-from io import FileIO
 from pathlib import Path
 from typing import Any
 
 from kdrec import progress
-from kdrec.artifacts import lock, write_json
+from kdrec.artifacts import digest, write_json
 from kdrec.data.archives import unpack, whole
-from kdrec.data.files import FileSpec, check, local, mismatch, record
-from kdrec.errors import DataUnavailableError, KdrecError, UsageError
+from kdrec.data.files import FileSpec, check, local, mismatch, record, unavailable, write_whole
+from kdrec.data.remote import UnreadableError, copy
+from kdrec.errors import UsageError
+from kdrec.locks import lock
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +68,7 @@ def fetch(
         name: The data set; its files are kept in `raw_dir/<name>/`.
         files: Its files: `name`, `urls`, `sha256`, `md5`, `member` each (see `FileSpec`).
         raw_dir: The folder of all raw data.
-        path: A local file or folder to use instead; None: none.
+        path: A local file or folder, or the address of a file, to use instead; None: none.
 
     Returns:
         One path a file, in the order of `files`; none for a data set that has none.
@@ -81,7 +82,7 @@ def fetch(
     specs = [FileSpec.parse(entry) for entry in files]
     folder = raw_dir.absolute() / name
     if path is not None:
-        return local(path, specs, folder)
+        return local(_here(name, path, folder) if "://" in path else path, specs, folder)
     if not specs:
         return []
     if all((folder / spec.target).is_file() for spec in specs):  # also where nothing may be written
@@ -93,6 +94,17 @@ def fetch(
             if not _in_place(spec, folder):
                 _obtain(name, spec, folder, specs[at:])
     return [folder / spec.target for spec in specs]
+
+
+def _here(name: str, url: str, folder: Path) -> str:
+    """The path of a copy of the file at an address, made once: what it was then, it stays."""
+    place = folder / f"remote-{digest(url)[:12]}"
+    file = Path(urllib.parse.urlsplit(url).path).name or name
+    spec = FileSpec(file, (url,), None, None, None)
+    with lock(place / ".lock", f"a copy of {url}"):
+        if not _in_place(spec, place):
+            _obtain(name, spec, place, [spec], mirrored=False)
+    return str(place / spec.name)
 
 
 def _in_place(spec: FileSpec, folder: Path) -> bool:
@@ -113,17 +125,19 @@ def _unpack(spec: FileSpec, folder: Path) -> None:
         record(folder, spec.target, f"{spec.name}:{spec.member}")
 
 
-def _obtain(name: str, spec: FileSpec, folder: Path, missing: Sequence[FileSpec]) -> None:
+def _obtain(
+    name: str, spec: FileSpec, folder: Path, missing: Sequence[FileSpec], *, mirrored: bool = True
+) -> None:
     """Fetches one file from the first address that gives it."""
     if os.environ.get("KDREC_OFFLINE", "0") not in {"", "0"}:
-        raise _unavailable(name, folder, missing, ["KDREC_OFFLINE is set."])
+        raise unavailable(name, folder, missing, ["KDREC_OFFLINE is set."])
     urls = list(spec.urls)
-    if mirror := os.environ.get("KDREC_MIRROR"):
+    if mirrored and (mirror := os.environ.get("KDREC_MIRROR")):
         urls.insert(0, "/".join((mirror.rstrip("/"), name, urllib.parse.quote(spec.name))))
     reasons = []
     for url in urls:
-        if not url.startswith(("http://", "https://")):
-            raise UsageError(f"The address {url!r} is not http or https.", "Mend KDREC_MIRROR.")
+        if "://" not in url:
+            raise UsageError(f"{url!r} is no address such as https://...", "Mend KDREC_MIRROR.")
         try:
             _download(url, spec, folder)
         except _UnusableError as error:
@@ -132,21 +146,7 @@ def _obtain(name: str, spec: FileSpec, folder: Path, missing: Sequence[FileSpec]
             continue
         _unpack(spec, folder)
         return
-    raise _unavailable(name, folder, missing, reasons)
-
-
-def _unavailable(
-    name: str, folder: Path, missing: Sequence[FileSpec], reasons: Sequence[str]
-) -> DataUnavailableError:
-    lines = []
-    for spec in missing:
-        known = next((f" ({k} {v})" for k in ("sha256", "md5") if (v := getattr(spec, k))), "")
-        lines += [f"Fetch {' or '.join(spec.urls)}{known}", f"and put it at {folder / spec.name}"]
-    lines.append("Or name a copy with dataset.path=..., or a mirror with KDREC_MIRROR=https://...")
-    return DataUnavailableError(
-        "\n  ".join([f"The data set {name} is not here and cannot be fetched.", *reasons]),
-        "\n".join(lines),
-    )
+    raise unavailable(name, folder, missing, reasons)
 
 
 def _download(url: str, spec: FileSpec, folder: Path) -> None:
@@ -159,7 +159,7 @@ def _download(url: str, spec: FileSpec, folder: Path) -> None:
     pinned = bool(spec.sha256 or spec.md5)
     log.info("Fetching %s", url)
     while True:
-        resumed = _transfer(url, part, pinned=pinned)
+        resumed = _transfer(url, part, pinned=pinned) if _is_http(url) else _copy(url, part)
         wrong = mismatch(part, sha256=spec.sha256, md5=spec.md5)
         if not wrong and not whole(part, spec.name):
             wrong = "it cannot be read to its end"
@@ -174,6 +174,18 @@ def _download(url: str, spec: FileSpec, folder: Path) -> None:
     record(folder, spec.name, url)
     if not pinned:
         log.info("No checksum of %s is published; its sha256 is recorded now.", spec.name)
+
+
+def _is_http(url: str) -> bool:
+    return url.startswith(("http://", "https://"))
+
+
+def _copy(url: str, part: Path) -> bool:
+    try:
+        copy(url, part)
+    except UnreadableError as error:
+        raise _UnusableError(f"it cannot be read: {error}") from error
+    return False
 
 
 def _discard(part: Path) -> None:
@@ -258,7 +270,7 @@ def _receive(url: str, response: http.client.HTTPResponse, part: Path, have: int
         part.open("ab", buffering=0) as file,
     ):
         while chunk := response.read(CHUNK):
-            _write(file, chunk, part)
+            write_whole(file, chunk, part)
             size += len(chunk)
             task.advance(1)
         os.fsync(file.fileno())
@@ -268,18 +280,6 @@ def _receive(url: str, response: http.client.HTTPResponse, part: Path, have: int
         _discard(part)
         raise _BrokenOffError(f"it gave {size} bytes, {total} were announced")
     return resumed
-
-
-def _write(file: FileIO, chunk: bytes, part: Path) -> None:
-    try:
-        left = memoryview(chunk)
-        while left:
-            left = left[file.write(left) :]
-    except OSError as error:  # not the network's fault: trying again does not help
-        raise KdrecError(
-            f"Cannot write {part}: {error.strerror or error}.",
-            "Free some space, or keep the data elsewhere: data_dir=...",
-        ) from error
 
 
 def _validator_file(part: Path) -> Path:

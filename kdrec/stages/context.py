@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
@@ -73,8 +74,12 @@ def target_name(node: Mapping[str, Any]) -> str:
     return str(node["_target_"]).split(".")[-2]
 
 
-def choose_device(name: str) -> torch.device:
+def choose_device(name: str, turn: int | None = None) -> torch.device:
     """`auto` takes CUDA if it is there, else the CPU; Apple's MPS has to be asked for.
+
+    Args:
+        name: `auto`, or a device of torch.
+        turn: The number of a job of a sweep, which takes its turn among several GPUs.
 
     Raises:
         UsageError: If the device is unknown or not there.
@@ -85,6 +90,8 @@ def choose_device(name: str) -> torch.device:
         "cpu": True,
     }
     if name == "auto":
+        if turn is not None and there["cuda"] and torch.cuda.device_count() > 1:
+            return torch.device(f"cuda:{turn % torch.cuda.device_count()}")
         return torch.device("cuda" if there["cuda"] else "cpu")
     if not there.get(name.split(":", maxsplit=1)[0], False):
         usable = ", ".join(kind for kind, is_there in there.items() if is_there)
@@ -95,6 +102,11 @@ def choose_device(name: str) -> torch.device:
 def _relative(path: Path) -> Path:
     """The path as seen from here, if it is below."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def _turn(hydra: HydraConf) -> int | None:
+    """The number of the job in its sweep; None of a single run."""
+    return None if OmegaConf.is_missing(hydra.job, "num") else int(hydra.job.num)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +149,7 @@ class Context:
         return cls(
             output_dir=Path(cfg.output_dir),
             data_dir=Path(cfg.data_dir),
-            device=choose_device(str(cfg.device)),
+            device=choose_device(str(cfg.device), _turn(hydra)),
             force=bool(cfg.force),
             require=upstream == "require",
             config=plain(cfg),

@@ -7,8 +7,9 @@ from functools import partial
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from kdrec.artifacts import Run, lock
+from kdrec.artifacts import Run
 from kdrec.errors import UsageError
+from kdrec.locks import lock
 from kdrec.methods.base import Distiller
 from kdrec.stages.context import Context, Plain, flat, options, plain, target_name
 from kdrec.stages.debias import teacher_settings

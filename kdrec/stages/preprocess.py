@@ -10,11 +10,12 @@ from typing import Any, Protocol
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from kdrec.artifacts import digest, lock, sha256_file
+from kdrec.artifacts import digest, sha256_file
 from kdrec.data.preprocess import Prepared, prepare
 from kdrec.data.sources import fetch
 from kdrec.data.store import exists, load, save
 from kdrec.errors import KdrecError
+from kdrec.locks import lock
 from kdrec.progress import task
 from kdrec.stages.context import Context, options, plain, repeated
 from kdrec.stages.output import drop_unused, show_json, wants_json

@@ -9,8 +9,9 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from kdrec.artifacts import Run, digest, find_run, lock
+from kdrec.artifacts import Run, digest, find_run
 from kdrec.errors import KdrecError, StorageError
+from kdrec.locks import lock
 from kdrec.methods.base import Teacher
 from kdrec.models.base import Backbone, Embedder, frozen
 from kdrec.models.ensemble import Ensemble

@@ -16,8 +16,8 @@ import optuna
 from optuna.storages.journal import JournalFileBackend, JournalStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from kdrec.artifacts import lock, try_lock
 from kdrec.errors import KdrecError
+from kdrec.locks import lock, try_lock
 from kdrec.tuning.space import Settings, Space, Value
 from kdrec.tuning.suggest import distributions, suggest
 
