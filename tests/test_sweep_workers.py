@@ -99,7 +99,7 @@ def test_two_programs_on_one_sweep_make_every_run_once_whatever_fails() -> None:
 
 def victim(process: subprocess.Popen[bytes]) -> int:
     """Waits until two jobs of the sweep are over and another is under way; its process."""
-    for _ in range(6000):
+    for _ in range(15_000):
         found = [records.read(path) for path in Path("outputs").glob("sweeps/*/*/.jobs/*.json")]
         known = [one for one in found if one is not None]
         running = [one for one in known if one.runs and one.elapsed() > 0.3]
