@@ -10,15 +10,16 @@ import pytest
 import kdrec
 
 PACKAGE = Path(kdrec.__file__).parent
-BASE = {"errors", "seeding", "progress", "artifacts", "ranges", "kernels"}
+BASE = {"errors", "digests", "seeding", "progress", "artifacts", "ranges", "kernels"}
 CLI = {"__main__", "cli"}
 MAY = {
     "errors": set(),
+    "digests": set(),
     "seeding": {"errors"},
     "progress": set(),
     "ranges": {"errors"},
     "kernels": set(),
-    "artifacts": {"errors", "progress", "seeding"},
+    "artifacts": {"errors", "digests", "progress", "seeding"},
     "data": BASE,
     "models": BASE | {"data"},
     "methods": BASE | {"data", "models"},

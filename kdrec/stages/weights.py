@@ -9,8 +9,9 @@ import pandas as pd
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from kdrec.artifacts import Run, atomic_path, finished_runs
 from kdrec.data.interactions import Split
@@ -73,18 +74,39 @@ def load_model(
     """The trained model of a finished run, or what it was at a checkpoint.
 
     Raises:
-        StorageError: If the weights are missing, damaged, or of another shape.
+        StorageError: If the weights are missing, damaged, or of another model, shape or type.
     """
     model = build(model_cfg, data.prepared.split, 0)
-    state = load_file(run.file(file))
+    path = run.file(file)
+    again = "Remove that folder, or run the command again with force=true."
     try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
+        state = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise StorageError(f"{path} is no readable safetensors file: {error}.", again) from error
+    wrong = misfit(model.state_dict(), state)
+    if wrong:
         raise StorageError(
-            f"The weights in {run.folder} do not fit the model {target_name(model_cfg)}: {error}",
-            "Run the command again with force=true.",
-        ) from error
+            f"{path} is not of this {target_name(model_cfg)} on this data set: {wrong}.", again
+        )
+    model.load_state_dict(state)
     return model.to(device).eval()
+
+
+def misfit(expected: State, found: State) -> str:
+    """In what two states differ, by name, shape and type; empty if one can take the other's place.
+
+    torch alone would take numbers of another type, and round them.
+    """
+    if expected.keys() != found.keys():
+        return f"expected {', '.join(expected)}; found {', '.join(found) or 'nothing'}"
+    for name, part in expected.items():
+        if (part.shape, part.dtype) != (found[name].shape, found[name].dtype):
+            return f"expected {name} {_form(part)}; found {_form(found[name])}"
+    return ""
+
+
+def _form(part: Tensor) -> str:
+    return f"{list(part.shape)} {part.dtype}"
 
 
 def load_trajectory(
