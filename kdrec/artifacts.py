@@ -228,6 +228,9 @@ def finished_runs(output_dir: Path) -> Iterator[Run]:
             except StorageError as error:
                 log.warning("%s It is left out.", error.what)
                 continue
+            if missing := {"identity", "finished", "artifacts"} - manifest.keys():
+                log.warning("%s lacks %s. It is left out.", path, ", ".join(sorted(missing)))
+                continue
             yield Run(path.parent, manifest)
 
 

@@ -10,11 +10,12 @@ import pytest
 import kdrec
 
 PACKAGE = Path(kdrec.__file__).parent
-BASE = {"errors", "digests", "seeding", "progress", "artifacts", "ranges", "kernels"}
+BASE = {"errors", "digests", "seeding", "progress", "artifacts", "ranges", "kernels", "trust"}
 CLI = {"__main__", "cli"}
 MAY = {
     "errors": set(),
     "digests": set(),
+    "trust": {"errors"},
     "seeding": {"errors"},
     "progress": set(),
     "ranges": {"errors"},

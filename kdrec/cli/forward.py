@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kdrec import trust
 from kdrec.cli import confdir, ensembles, presets, search
 from kdrec.cli.guard import say
 from kdrec.cli.line import Line
@@ -32,29 +33,34 @@ class Job:
     """The task that Hydra runs: checks the job's config, then runs the stage.
 
     Pickled by the name of its command, so that a worker process of a launcher makes it anew, and
-    with it what Hydra must know there. In a single run it keeps the stage's exception for
+    with it what Hydra must know there, and whether the command line allows code of others: what a
+    config says of that does not count. In a single run it keeps the stage's exception for
     `forward` to raise: Hydra would print a line of its own before it.
     """
 
-    def __init__(self, command: str) -> None:
+    def __init__(self, command: str, allow_code: bool = False) -> None:  # noqa: FBT001, FBT002
         confdir.register_resolvers()
         self.command = command
+        self.allow_code = allow_code
         self.error: Exception | None = None
         self.__module__ = f"kdrec.stages.{command}"  # Hydra names the job after it
 
-    def __reduce__(self) -> tuple[type[Job], tuple[str]]:
-        return Job, (self.command,)
+    def __reduce__(self) -> tuple[type[Job], tuple[str, bool]]:
+        return Job, (self.command, self.allow_code)
 
     def __call__(self, config: DictConfig) -> float | None:
         """Runs the stage, and returns what it is worth to a sweeper."""
         from hydra.core.hydra_config import HydraConfig  # noqa: PLC0415
         from hydra.types import RunMode  # noqa: PLC0415
 
+        from kdrec.cli import trusted  # noqa: PLC0415
         from kdrec.cli.composed import check_config  # noqa: PLC0415
 
         try:
-            check_config(config)
-            return stage(self.command)(config)
+            with trust.allowing(self.allow_code):
+                trusted.check(config)
+                check_config(config)
+                return stage(self.command)(config)
         except Exception as error:
             _keep_traceback(error)
             if HydraConfig.get().mode == RunMode.MULTIRUN:
@@ -104,9 +110,16 @@ def forward(
     Raises:
         KdrecError: Something the user can mend.
     """
+    line = search.line_of(command, words)
+    with trust.allowing(line.allows_code):
+        _forward(command, line, dry_run=dry_run, quiet=quiet, verbose=verbose, as_json=as_json)
+
+
+def _forward(
+    command: str, line: Line, *, dry_run: bool, quiet: bool, verbose: bool, as_json: bool
+) -> None:
     import hydra  # noqa: PLC0415  (a third of what `--help` may cost)
 
-    line = search.line_of(command, words)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # its exceptions come to us
     os.environ["KDREC_JSON"] = "1" if as_json else "0"
     if line.runs:
@@ -122,11 +135,11 @@ def forward(
 
         console.install(quiet=quiet)
         line.overrides += _verbosity(line.overrides, quiet=quiet, verbose=verbose)
-    elif "--cfg" in line.values:
+    else:
         with checking(command, line, deep=False) as checker:
             checker.check(line.overrides)
     _register(line)
-    job = Job(command)
+    job = Job(command, line.allows_code)
     main = hydra.main(version_base="1.3", config_path=str(confdir.conf_dir()), config_name=command)
     before = sys.argv
     sys.argv = [before[0], *line.flags, *line.overrides]
@@ -171,6 +184,7 @@ def checking(command: str, line: Line, *, deep: bool = True) -> Iterator[Checker
     from hydra.core.config_search_path import SearchPathQuery  # noqa: PLC0415
     from hydra.core.global_hydra import GlobalHydra  # noqa: PLC0415
 
+    from kdrec.cli import trusted  # noqa: PLC0415
     from kdrec.cli.overrides import Checker  # noqa: PLC0415
 
     main, *more = _folders(line)
@@ -183,6 +197,7 @@ def checking(command: str, line: Line, *, deep: bool = True) -> Iterator[Checker
     hydra = Hydra.create_main_hydra2(task_name=command, config_search_path=path)
     try:
         name = line.values.get("--config-name", command)
+        trusted.check_search_path(hydra.config_loader, name, line.overrides)
         yield Checker(
             hydra.config_loader, name, f"kdrec {command}", multirun=line.multirun, deep=deep
         )

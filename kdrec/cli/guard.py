@@ -70,7 +70,7 @@ def _explain(error: Exception) -> int:
         return 1
     message = " ".join(str(error).split())
     name = type(error).__name__
-    if type(error).__module__.split(".")[0] in {"hydra", "omegaconf"}:
+    if type(error).__module__.split(".")[0] in {"hydra", "omegaconf", "yaml"}:
         from kdrec.cli.composed import explain  # noqa: PLC0415  (Hydra is loaded by now)
 
         wrong = explain(error)

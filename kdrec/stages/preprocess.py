@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from kdrec.artifacts import digest, lock, sha256_file
@@ -17,6 +16,7 @@ from kdrec.data.store import exists, load, save
 from kdrec.errors import KdrecError
 from kdrec.progress import task
 from kdrec.stages.context import Context, options, plain, repeated
+from kdrec.stages.instances import instantiate
 from kdrec.stages.output import drop_unused, show_json, wants_json
 
 log = logging.getLogger(__name__)

@@ -6,7 +6,6 @@ from dataclasses import replace
 from functools import partial
 
 import torch
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from kdrec.artifacts import Run, digest, find_run, lock
@@ -16,6 +15,7 @@ from kdrec.models.base import Backbone, Embedder, frozen
 from kdrec.models.ensemble import Ensemble
 from kdrec.stages.context import Context, Plain, flat, plain, repeated
 from kdrec.stages.debias import teacher_config, teacher_settings
+from kdrec.stages.instances import instantiate
 from kdrec.stages.members import (
     is_ensemble,
     is_learnt,

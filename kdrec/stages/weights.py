@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -19,6 +18,7 @@ from kdrec.errors import StorageError
 from kdrec.models.base import Scorer, frozen
 from kdrec.seeding import torch_stream
 from kdrec.stages.context import Context, Plain, Record, target_name
+from kdrec.stages.instances import instantiate
 from kdrec.stages.preprocess import Data
 from kdrec.training.loop import FitResult
 from kdrec.training.trajectory import State
