@@ -75,8 +75,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             "distill",
             ["dataset.reader.n_users=60", "dataset.reader.n_items=80",
              "dataset.reader.min_per_user=8", "teacher_fit.epochs=20", "teacher_lr=0.02",
-             "fit.epochs=2", "teacher_fit.checkpoints=4", "teacher_dim=4", "student_dim=2", "method=rd",
-             "output_dir=outputs", "data_dir=data"],
+             "fit.epochs=2", "teacher_fit.checkpoints=4", "teacher_dim=4", "student_dim=2",
+             "method=rd", "output_dir=outputs", "data_dir=data"],
             quiet=True,
         )  # fmt: skip
         yield folder

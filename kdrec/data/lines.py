@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kdrec.data.interactions import IntArray
-from kdrec.data.raw import open_binary
+from kdrec.data.raw import UNREADABLE, open_binary
 from kdrec.errors import KdrecError
 
 
@@ -27,8 +28,8 @@ def read_int_lines(path: Path) -> tuple[IntArray, IntArray]:
     """
     try:
         with open_binary(path) as file:
-            data = file.read()
-    except (EOFError, OSError) as error:
+            data = file.read().removeprefix(codecs.BOM_UTF8)
+    except UNREADABLE as error:
         raise KdrecError(f"{path} cannot be read: {error}.", "Download it again.") from error
     raw: NDArray[np.uint8] = np.frombuffer(data, np.uint8)
     newline = raw == ord("\n")
