@@ -212,7 +212,7 @@ class Checker:
     def _load(self, lines: list[str]) -> DictConfig:
         try:
             return self.loader.load_configuration(self.config_name, lines, RunMode.RUN)
-        except (HydraException, OmegaConfBaseException) as error:
+        except (HydraException, OmegaConfBaseException, ValueError) as error:
             raise explain(error) from error
 
 

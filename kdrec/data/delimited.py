@@ -183,12 +183,22 @@ def to_frame(path: Path, table: pa.Table, wanted: Mapping[str, str]) -> DataFram
         if role == "timestamp":
             columns[role] = _seconds(path, name, column)
         elif role == "rating":
-            columns[role] = pc.cast(column, pa.float64()).to_numpy()
+            columns[role] = _numbers(path, name, column)
         elif role == "split":
             columns[role] = _splits(path, name, column)
         else:
             columns[role] = column.to_pandas()
     return DataFrame(columns)
+
+
+def _numbers(path: Path, name: str, column: pa.ChunkedArray) -> np.ndarray[tuple[int], np.dtype]:
+    try:
+        return np.asarray(pc.cast(column, pa.float64()).to_numpy())
+    except pa.ArrowException as error:
+        raise KdrecError(
+            f"The ratings in column {name!r} of {path} are no numbers, but {column.type}: {error}.",
+            "Convert them, or leave them out: dataset.reader.rating=null.",
+        ) from error
 
 
 def _seconds(path: Path, name: str, column: pa.ChunkedArray) -> np.ndarray[tuple[int], np.dtype]:

@@ -74,8 +74,17 @@ def load_model(
     """The trained model of a finished run, or what it was at a checkpoint.
 
     Raises:
-        StorageError: If the weights are missing, damaged, or of another model, shape or type.
+        StorageError: If the weights are missing, damaged, of another model, shape or type, or were
+            trained on another split: its training pairs may be what is tested here.
     """
+    trained_on, split = run.manifest["labels"]["split"], data.prepared.split.digest
+    if trained_on != split:
+        raise StorageError(
+            f"{run.folder} was trained on the split {trained_on[:12]}, and this is {split[:12]}, "
+            f"in {data.folder}.",
+            "The same settings gave two splits: run the command again with force=true, "
+            "so that both are of one.",
+        )
     model = build(model_cfg, data.prepared.split, 0)
     path = run.file(file)
     again = "Remove that folder, or run the command again with force=true."
