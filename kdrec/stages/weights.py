@@ -63,9 +63,14 @@ def save_model(record: Record, model: nn.Module, result: FitResult | None) -> Pl
 
 def _write(path: Path, state: State) -> None:
     with atomic_path(path) as temporary:
-        save_file(
-            {name: part.detach().cpu().contiguous() for name, part in state.items()}, temporary
-        )
+        content = {name: part.detach().cpu().contiguous() for name, part in state.items()}
+        try:
+            save_file(content, temporary)
+        except SafetensorError as error:  # which is no OSError, though it tells of one
+            raise StorageError(
+                f"Cannot write {path}: {error}.",
+                "Free some space, or choose another folder with output_dir=...",
+            ) from error
 
 
 def load_model(
