@@ -288,7 +288,7 @@ def test_a_line_is_taken_apart_or_refused(words: list[str], tune: bool) -> None:
     assert len(line.overrides) <= len(words)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def checker():
     with checking("distill", Line.of(["-m"])) as found:
         yield found
