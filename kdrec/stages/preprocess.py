@@ -62,7 +62,8 @@ def source(cfg: DictConfig, context: Context) -> list[str]:
 
 def how_to_preprocess(overrides: list[str]) -> str:
     """Which command makes the split of a later command."""
-    words = repeated(overrides, ("dataset", "protocol", "split_seed", "data_dir", "output_dir"))
+    keys = ("dataset", "protocol", "split_seed", "data_dir", "output_dir", "allow_code")
+    words = repeated(overrides, keys)
     if words is None:
         return "Run the same command with upstream=make."
     return " ".join(["Run: kdrec preprocess", *words])

@@ -66,7 +66,8 @@ def how_to_train(cfg: DictConfig, overrides: list[str]) -> str:
     The checkpoints of its training may have been asked for by the method.
     """
     again = ("dataset", "protocol", "teacher", "teacher_fit", "teacher_dim", "ensemble",
-             "debias", "split_seed", "evaluation", "metric", "data_dir", "output_dir")  # fmt: skip
+             "debias", "split_seed", "evaluation", "metric", "data_dir", "output_dir",
+             "allow_code")  # fmt: skip
     own = ("teacher_lr", "teacher_l2", "teacher_seed")
     words = repeated(overrides, (*again, *own))
     if words is None:
