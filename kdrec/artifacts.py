@@ -7,7 +7,6 @@ moved into place in one step. Whatever has no manifest is taken for nothing.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import logging
 import os
@@ -19,25 +18,19 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from kdrec.digests import SEAL, canonical, digest, is_intact, sealed, sha256_file
 from kdrec.errors import KdrecError, StorageError, cannot_write
+
+__all__ = ["canonical", "digest", "sha256_file"]
 
 log = logging.getLogger(__name__)
 
-SCHEMA = 1
+SCHEMA = 2
+UNSEALED = 1  # the schema of manifests that had no checksum of their own; they are read unchecked
 MANIFEST = "manifest.json"
 RUN_PATTERNS = ("runs/*/*/manifest.json", "sweeps/*/*/*/manifest.json")
 
 Json = Mapping[str, Any]
-
-
-def canonical(value: object) -> str:
-    """JSON with sorted keys and no spaces: the same text for the same value."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-
-
-def digest(value: object) -> str:
-    """sha256 of the canonical JSON of `value`, in hex."""
-    return hashlib.sha256(canonical(value).encode()).hexdigest()
 
 
 def setting_text(value: object) -> str:
@@ -45,12 +38,6 @@ def setting_text(value: object) -> str:
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "null"}[value]
     return str(value)
-
-
-def sha256_file(path: Path) -> str:
-    """sha256 of a file's bytes, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextlib.contextmanager
@@ -124,7 +111,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise StorageError(
-            f"Cannot read {path}: {error}.", "Remove its folder and run the stage again."
+            f"{path} cannot be read: {error}.", "Remove its folder and run the stage again."
         ) from error
 
 
@@ -163,19 +150,35 @@ class Run:
         return path
 
 
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest of a run, held against its own checksum.
+
+    Raises:
+        StorageError: If it is missing, no manifest of this version, or not what was written.
+    """
+    again = "Remove its folder, or run the command again with force=true."
+    manifest = read_json(path)
+    if not isinstance(manifest, dict) or "schema" not in manifest:
+        raise StorageError(f"{path} is no manifest: it holds no JSON object with a schema.", again)
+    schema = manifest["schema"]
+    if schema not in (UNSEALED, SCHEMA):
+        raise StorageError(f"{path} cannot be read: its schema is {schema}, not {SCHEMA}.", again)
+    if (schema == SCHEMA or SEAL in manifest) and not is_intact(manifest):
+        raise StorageError(f"{path} is damaged: it does not have the sha256 that it names.", again)
+    return manifest
+
+
 def finished_runs(output_dir: Path) -> Iterator[Run]:
     """All finished runs below `output_dir`; an unreadable manifest is named in a warning."""
     for pattern in RUN_PATTERNS:
         for path in sorted(output_dir.glob(pattern)):
             try:
-                manifest = json.loads(path.read_text("utf-8"))
-                if manifest["schema"] != SCHEMA:
-                    log.warning(
-                        "%s has schema %s, not %d; left out.", path, manifest["schema"], SCHEMA
-                    )
-                    continue
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                log.warning("%s cannot be read (%s); left out.", path, error)
+                manifest = read_manifest(path)
+            except StorageError as error:
+                log.warning("%s It is left out.", error.what)
+                continue
+            if missing := {"identity", "finished", "artifacts"} - manifest.keys():
+                log.warning("%s lacks %s. It is left out.", path, ", ".join(sorted(missing)))
                 continue
             yield Run(path.parent, manifest)
 
@@ -215,7 +218,10 @@ def new_run_folder(output_dir: Path, command: str, identity: str) -> Path:
 
 
 def write_manifest(folder: Path, manifest: Json) -> Run:
-    """Hashes every file in the folder, adds the hashes and marks the run as finished."""
+    """Hashes every file in the folder, adds the hashes and marks the run as finished.
+
+    The manifest carries its own sha256, over its canonical JSON without that key.
+    """
     artifacts = {
         str(path.relative_to(folder)): sha256_file(path)
         for path in sorted(folder.rglob("*"))
@@ -224,6 +230,6 @@ def write_manifest(folder: Path, manifest: Json) -> Run:
         and path.suffix != ".log"
         and not str(path.relative_to(folder)).startswith(".")
     }
-    whole = {"schema": SCHEMA, **manifest, "artifacts": artifacts}
+    whole = sealed({"schema": SCHEMA, **manifest, "artifacts": artifacts})
     write_json(folder / MANIFEST, whole)
     return Run(folder, whole)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
+from kdrec import trust
 from kdrec.cli import confdir
 from kdrec.errors import DataUnavailableError, UsageError
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 FILES = {
     "base.yaml": """# @package _global_
 output_dir: OUT
+allow_code: false
 data_dir: data
 teacher_dim: 100
 student_dim: 10
@@ -164,6 +166,7 @@ def make(folder: Path, monkeypatch: pytest.MonkeyPatch) -> World:
         run.__module__ = module.__name__
         module.run = run  # type: ignore[attr-defined]
         monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr(trust, "MEANT", (*trust.MEANT, r"tests\.clitoys\.\w+"))
     monkeypatch.setenv("NO_COLOR", "1")
     for name in ("KDREC_JSON", "HYDRA_FULL_ERROR"):
         monkeypatch.setenv(name, "0")

@@ -10,16 +10,20 @@ import pytest
 import kdrec
 
 PACKAGE = Path(kdrec.__file__).parent
-BASE = {"errors", "seeding", "progress", "artifacts", "locks", "ranges", "kernels"}
+BASE = {
+    "errors", "digests", "seeding", "progress", "artifacts", "locks", "ranges", "kernels", "trust",
+}  # fmt: skip
 CLI = {"__main__", "cli"}
 MAY = {
     "errors": set(),
+    "digests": set(),
+    "trust": {"errors"},
     "seeding": {"errors"},
     "progress": set(),
     "ranges": {"errors"},
     "kernels": set(),
     "locks": {"errors"},
-    "artifacts": {"errors", "progress", "seeding"},
+    "artifacts": {"errors", "digests", "progress", "seeding"},
     "data": BASE,
     "models": BASE | {"data"},
     "methods": BASE | {"data", "models"},

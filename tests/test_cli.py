@@ -333,6 +333,6 @@ def test_the_flags_are_those_of_the_installed_hydra():
             valued |= set(action.option_strings)
         elif action.option_strings and action.nargs == 0:
             switches |= set(action.option_strings)
-    assert set(line.VALUED) == valued
+    assert {*line.VALUED, line.RERUN} == valued
     own = {"--help", "-h", "--shell-completion", "-sc"}
     assert switches - own == line.SWITCHES

@@ -258,7 +258,8 @@ def test_a_method_that_needs_vectors_refuses_an_ensemble(tmp_path: Path) -> None
         "# @package _global_\nweight: 0.1\nmethod:\n  name: wants\n  needs: vectors\n"
         "  distiller:\n    _target_: tests.clitoys.Popular\n    _partial_: true\n"
     )
-    result = kd("distill", "-cd", str(tmp_path / "mine"), *DISTILL, BOTH, "method=wants", status=2)
+    mine = ["-cd", str(tmp_path / "mine"), "allow_code=true"]
+    result = kd("distill", *mine, *DISTILL, BOTH, "method=wants", status=2)
     assert "needs a teacher with vectors, and teacher=bprmf+lightgcn is none" in result.stderr
     assert runs() == []
 

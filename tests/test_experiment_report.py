@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from kdrec.artifacts import write_manifest
 from kdrec.errors import KdrecError, UsageError
 from kdrec.report import build_experiment
 from kdrec.report.preset import Preset
@@ -211,7 +212,7 @@ def test_teachers_seeds_are_averaged_within_a_students_seed(runs):
             changed = manifest(folder)
             changed["labels"]["teacher_seed"] = teacher_seed
             changed["identity"] = f"{seed}{teacher_seed}"
-            (folder / "manifest.json").write_text(json.dumps(changed))
+            write_manifest(folder, changed)
     asked = made(runs.root, seeds=[0, 1], teacher_seeds=[0, 1, 2])
     got = cell(table(asked, "recall@10"), "rd", "recall@10")
     assert got.n_runs == 2  # seeds, not runs

@@ -247,8 +247,8 @@ def test_a_worse_method_is_marked_so_and_an_equal_one_not_at_all(runs):
     runs.add("unkd", noise=3.0)
     twin = runs.add("rd", noise=0.3)
     changed = manifest(twin) | {"metrics": manifest(first)["metrics"]}
-    (twin / "manifest.json").write_text(json.dumps(changed))
     shutil.copy(first / "per_user.parquet", twin / "per_user.parquet")
+    write_manifest(twin, changed)
     made = build(runs.root, n_boot=200)
     assert cell(table(made, "overall"), "unkd", "recall@10").mark == "↓"
     assert cell(table(made, "overall"), "rd", "recall@10").mark == ""
@@ -382,7 +382,7 @@ def test_the_same_split_seed_with_two_splits_is_two_sections(runs):
     other = runs.add("unkd", noise=0.5)
     changed = manifest(other)
     changed["labels"]["split"] = "f" * 64
-    (other / "manifest.json").write_text(json.dumps(changed))
+    write_manifest(other, changed)
     assert len(build(runs.root, n_boot=20).sections) == 2
 
 

@@ -131,7 +131,8 @@ class Wants:
 def wants(here: Path) -> list[str]:
     (here / "mine" / "method").mkdir(parents=True)
     (here / "mine" / "method" / "wants.yaml").write_text(WANTS)
-    return ["distill", "-cd", str(here / "mine"), *DISTILL, "method=wants"]
+    mine = ["-cd", str(here / "mine"), "allow_code=true"]
+    return ["distill", *mine, *DISTILL, "method=wants"]
 
 
 @pytest.mark.parametrize(

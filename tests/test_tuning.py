@@ -16,7 +16,8 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from kdrec.cli.search import line_of
 from kdrec.errors import KdrecError, UsageError
 from kdrec.stages.space import configured, dimension, search_space, with_settings
-from kdrec.tuning.search import JOURNAL, Search, best_of
+from kdrec.tuning.journal import JOURNAL
+from kdrec.tuning.search import Search, best_of
 from kdrec.tuning.space import Choice, Interval, Space, inside, merged, points, size
 from kdrec.tuning.suggest import distributions, suggest
 from tests.conftest import ROOT

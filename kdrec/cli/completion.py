@@ -51,9 +51,20 @@ def run(words: Sequence[str]) -> None:
         sys.stdout.write(("\n" if ask.endswith("fish") else " ").join(found) + "\n")
         return
     with contextlib.suppress(Exception):  # nothing to offer is better than noise in the prompt
+        _check_folders(before)
         done = [ensembles.rewritten(override) for override in without_flags(before[1:])]
         os.environ["COMP_LINE"] = " ".join(["kdrec", *done, word])
         _hydra(words, before[0], flag_value(before, ("--config-dir", "-cd")), done)
+
+
+def _check_folders(before: Sequence[str]) -> None:
+    """Refuses what would import code for a completion; the plain line costs nothing."""
+    if any("config-dir" in word or word == "-cd" or "searchpath" in word for word in before):
+        from kdrec.cli.forward import checking  # noqa: PLC0415
+        from kdrec.cli.line import Line  # noqa: PLC0415
+
+        with checking(before[0], Line.of(before[1:])):
+            pass
 
 
 def _hydra(

@@ -70,10 +70,10 @@ def check_config(config: DictConfig) -> None:
     Raises:
         UsageError: A missing value, an unknown option, or a value of a wrong type.
     """
-    missing = sorted(OmegaConf.missing_keys(config))
-    if missing:
-        raise UsageError(f"{missing[0]} needs a value.", f"Add {missing[0]}=VALUE.")
     try:
+        missing = sorted(OmegaConf.missing_keys(config))
+        if missing:
+            raise UsageError(f"{missing[0]} needs a value.", f"Add {missing[0]}=VALUE.")
         content = OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
         raise explain(error) from error

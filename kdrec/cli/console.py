@@ -102,6 +102,7 @@ def install(*, quiet: bool = False) -> None:
 
     `NO_COLOR` and `TERM=dumb` are respected.
     """
+    logging.raiseExceptions = False  # no traceback for a log line that finds the disk full
     console = Console(stderr=True)
     if quiet:
         progress.install(progress.Lines(every=float("inf")))

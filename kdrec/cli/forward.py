@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kdrec import trust
 from kdrec.cli import confdir, ensembles, launch, presets, search
 from kdrec.cli.guard import say
 from kdrec.cli.job import BASIC_SWEEPER, Job
@@ -49,9 +50,16 @@ def forward(
     Raises:
         KdrecError: Something the user can mend.
     """
+    line = search.line_of(command, words)
+    with trust.allowing(line.allows_code):
+        _forward(command, line, dry_run=dry_run, quiet=quiet, verbose=verbose, as_json=as_json)
+
+
+def _forward(
+    command: str, line: Line, *, dry_run: bool, quiet: bool, verbose: bool, as_json: bool
+) -> None:
     import hydra  # noqa: PLC0415  (a third of what `--help` may cost)
 
-    line = search.line_of(command, words)
     sweep: contextlib.AbstractContextManager[Watch | None] = contextlib.nullcontext()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # its exceptions come to us
     os.environ["KDREC_JSON"] = "1" if as_json else "0"
@@ -69,12 +77,12 @@ def forward(
         console.install(quiet=quiet)
         sweep = _watched(command, line, list(line.overrides), checked, quiet=quiet)
         line.overrides += _verbosity(line.overrides, quiet=quiet, verbose=verbose)
-    elif "--cfg" in line.values:
+    else:
         with checking(command, line, deep=False) as checker:
             checker.check(line.overrides)
     _register(line)
     launch.register()
-    job = Job(command)
+    job = Job(command, line.allows_code)
     main = hydra.main(version_base="1.3", config_path=str(confdir.conf_dir()), config_name=command)
     before = sys.argv
     try:
@@ -153,6 +161,7 @@ def checking(command: str, line: Line, *, deep: bool = True) -> Iterator[Checker
     from hydra.core.config_search_path import SearchPathQuery  # noqa: PLC0415
     from hydra.core.global_hydra import GlobalHydra  # noqa: PLC0415
 
+    from kdrec.cli import trusted  # noqa: PLC0415
     from kdrec.cli.overrides import Checker  # noqa: PLC0415
 
     main, *more = _folders(line)
@@ -165,6 +174,7 @@ def checking(command: str, line: Line, *, deep: bool = True) -> Iterator[Checker
     hydra = Hydra.create_main_hydra2(task_name=command, config_search_path=path)
     try:
         name = line.values.get("--config-name", command)
+        trusted.check_search_path(hydra.config_loader, name, line.overrides)
         yield Checker(
             hydra.config_loader, name, f"kdrec {command}", multirun=line.multirun, deep=deep
         )

@@ -64,8 +64,10 @@ def _explain(error: Exception) -> int:
     if isinstance(error, KdrecError):
         _error(error.what, error.hint)
         return error.exit_code
-    if isinstance(error, OSError) and error.filename is not None:
-        what = f"{error.filename}: {error.strerror or error}."
+    if isinstance(error, OSError) and error.errno is not None:
+        # who wrote into an open file, as Hydra and a log do, does not know its name any more
+        place = error.filename if error.filename is not None else "A file cannot be written"
+        what = f"{place}: {error.strerror or error}."
         _error(what, "Choose another place (output_dir=..., data_dir=...), or free some space.")
         return 1
     if is_out_of_memory(error):
@@ -73,7 +75,7 @@ def _explain(error: Exception) -> int:
         return 1
     message = " ".join(str(error).split())
     name = type(error).__name__
-    if type(error).__module__.split(".")[0] in {"hydra", "omegaconf"}:
+    if type(error).__module__.split(".")[0] in {"hydra", "omegaconf", "yaml"}:
         from kdrec.cli.composed import explain  # noqa: PLC0415  (Hydra is loaded by now)
 
         wrong = explain(error)

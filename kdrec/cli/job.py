@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kdrec import trust
 from kdrec.artifacts import MANIFEST
 from kdrec.cli import confdir
 from kdrec.errors import KdrecError
@@ -28,20 +29,22 @@ class Job:
     """The task that Hydra runs: checks the job's config, then runs the stage.
 
     Pickled by the name of its command, so that a worker process of a launcher makes it anew, and
-    with it what Hydra must know there. In a single run it keeps the stage's exception for
+    with it what Hydra must know there, and whether the command line allows code of others: what a
+    config says of that does not count. In a single run it keeps the stage's exception for
     `forward` to raise: Hydra would print a line of its own before it. In a sweep it writes down
     what became of the job, and the sweep goes on; a sweeper that is not Hydra's basic one gets the
     exception, to judge it in its own way.
     """
 
-    def __init__(self, command: str) -> None:
+    def __init__(self, command: str, allow_code: bool = False) -> None:  # noqa: FBT001, FBT002
         confdir.register_resolvers()
         self.command = command
+        self.allow_code = allow_code
         self.error: Exception | None = None
         self.__module__ = f"kdrec.stages.{command}"  # Hydra names the job after it
 
-    def __reduce__(self) -> tuple[type[Job], tuple[str]]:
-        return Job, (self.command,)
+    def __reduce__(self) -> tuple[type[Job], tuple[str, bool]]:
+        return Job, (self.command, self.allow_code)
 
     def __call__(self, config: DictConfig) -> float | None:
         """Runs the stage, and returns what it is worth to a sweeper; None if it failed."""
@@ -59,10 +62,13 @@ class Job:
             return None
 
     def _run(self, config: DictConfig) -> float | None:
+        from kdrec.cli import trusted  # noqa: PLC0415
         from kdrec.cli.composed import check_config  # noqa: PLC0415
 
-        check_config(config)
-        return stage(self.command)(config)
+        with trust.allowing(self.allow_code):
+            trusted.check(config)
+            check_config(config)
+            return stage(self.command)(config)
 
     def _in_sweep(self, config: DictConfig, hydra: Any) -> float | None:
         sweep, folder = Path(hydra.sweep.dir), Path(hydra.runtime.output_dir)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from kdrec.cli.ensembles import rewritten
 from kdrec.cli.values import nearest
 from kdrec.errors import UsageError
+from kdrec.trust import OPTION
 
 SWITCHES = frozenset({"--hydra-help", "--version", "--resolve", "--run", "-r", "--multirun", "-m"})
 VALUED = {
@@ -25,8 +26,9 @@ VALUED = {
     "-cn": "--config-name",
     "--config-dir": "--config-dir",
     "-cd": "--config-dir",
-    "--experimental-rerun": "--experimental-rerun",
 }
+RERUN = "--experimental-rerun"
+"""Hydra's flag that unpickles a file: it is not passed on."""
 INFO = frozenset({"--info", "-i"})
 INFO_CHOICES = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 
@@ -59,9 +61,16 @@ class Line:
         )
 
     @property
+    def allows_code(self) -> bool:
+        """Whether the line itself has `allow_code=true`; the last word on it counts."""
+        given = [word.lstrip("+").partition("=")[::2] for word in self.overrides]
+        said = [value.strip().lower() for key, value in given if key == OPTION]
+        return bool(said) and said[-1] == "true"
+
+    @property
     def runs(self) -> bool:
         """Whether something is to run, and not only to be shown."""
-        shows = {"--cfg", "--info", "--hydra-help", "--version", "--experimental-rerun"}
+        shows = {"--cfg", "--info", "--hydra-help", "--version"}
         return not shows & {flag.partition("=")[0] for flag in self.flags}
 
     def _take(self, rest: list[str]) -> None:
@@ -71,6 +80,11 @@ class Line:
             self.overrides.append(rewritten(word))
         elif word in SWITCHES:
             self.flags.append(word)
+        elif name == RERUN:
+            raise UsageError(
+                f"{RERUN} would unpickle a file, which can run any code.",
+                "The overrides of a run are in its manifest.json; give them again.",
+            )
         elif name in INFO:
             if not equals:
                 value = rest.pop(0) if rest and rest[0] in INFO_CHOICES else "all"
@@ -79,6 +93,8 @@ class Line:
             if not equals and not rest:
                 raise UsageError(f"{name} needs a value.", "See --help.")
             value = value if equals else rest.pop(0)
+            if "://" in value and not value.startswith("file://"):
+                raise UsageError(f"{name} {value} is no folder.", "Give a folder of config files.")
             self.values[VALUED[name]] = value
             self.flags.append(f"{VALUED[name]}={value}")
         else:

@@ -21,7 +21,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from kdrec.cli import unknown
+from kdrec import trust
+from kdrec.cli import trusted, unknown
 from kdrec.cli.composed import check_config, choices, explain, job_part, look_up, plain, type_of
 from kdrec.cli.signatures import locate, options, target_nodes
 from kdrec.cli.values import check_value, did_you_mean
@@ -75,10 +76,17 @@ class Checker:
         hydra = [_elements(o)[0] for o in rest if o.is_hydra_override()]
         for choice in variations([_elements(override) for override in groups]):
             reference = self._compose([*choice, *hydra], groups)
+            trusted.check(reference)
             for override in rest:
                 if not override.is_hydra_override():
                     self._check_override(override, reference)
         first = self._compose([_elements(override)[0] for override in parsed], groups)
+        trusted.check(first)
+        for override in rest:
+            for value in _values(override):
+                trust.check(
+                    {override.key_or_group.rpartition(".")[2]: value}, str(override.input_line)
+                )
         more = _own_sweep(first, parsed) if self.multirun or _asks(first) else []
         if more:
             return replace(self, multirun=True).check([*lines, *more])
@@ -204,7 +212,7 @@ class Checker:
     def _load(self, lines: list[str]) -> DictConfig:
         try:
             return self.loader.load_configuration(self.config_name, lines, RunMode.RUN)
-        except (HydraException, OmegaConfBaseException) as error:
+        except (HydraException, OmegaConfBaseException, ValueError) as error:
             raise explain(error) from error
 
 

@@ -18,7 +18,7 @@ from pyarrow import json
 
 from kdrec.data.delimited import read_delimited, to_frame
 from kdrec.data.lines import positions, read_int_lines, split_lead
-from kdrec.data.raw import RawData, first_line, is_gzip, single
+from kdrec.data.raw import UNREADABLE, RawData, check_text, first_line, open_binary, single
 from kdrec.errors import KdrecError
 
 FIELDS = {
@@ -68,7 +68,7 @@ def _read_json(path: Path) -> DataFrame:
         }
     )
     try:
-        with pa.input_stream(str(path), compression="gzip" if is_gzip(path) else None) as source:
+        with open_binary(path) as source:
             table = json.read_json(
                 source,
                 read_options=json.ReadOptions(block_size=1 << 24),
@@ -76,7 +76,9 @@ def _read_json(path: Path) -> DataFrame:
                     explicit_schema=schema, unexpected_field_behavior="ignore"
                 ),
             )
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, *UNREADABLE) as error:
+        if not isinstance(error, UNREADABLE):
+            check_text(path)
         raise KdrecError(
             f"{path} is not whole JSON lines: {error}",
             "Remove it and run `kdrec download` again.",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import lzma
 import shutil
 import stat
+import struct
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
@@ -15,6 +17,9 @@ from kdrec.errors import KdrecError
 CHUNK = 1 << 20
 MAX_RATIO = 100  # text shrinks about tenfold, a bomb a thousandfold
 MAX_BYTES = 64 << 30
+BROKEN = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, ValueError,
+          NotImplementedError, RuntimeError)  # fmt: skip
+"""What reading a damaged, encrypted or strange archive raises beside OSError."""
 
 
 def unpack(archive: Path, member: str, target: Path) -> None:
@@ -52,7 +57,7 @@ def unpack(archive: Path, member: str, target: Path) -> None:
                 temporary.open("wb") as sink,
             ):
                 shutil.copyfileobj(source, sink, CHUNK)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except BROKEN as error:
         raise KdrecError(
             f"{archive} is not a whole zip archive: {error}.", "Remove it and download it again."
         ) from error
@@ -82,6 +87,6 @@ def whole(path: Path, name: str) -> bool:
         elif name.endswith(".zip"):
             with zipfile.ZipFile(path) as archive:
                 return archive.testzip() is None
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile):
+    except (OSError, *BROKEN):
         return False
     return True

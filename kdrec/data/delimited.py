@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from pandas import DataFrame, Series
 from pyarrow import csv
 
-from kdrec.data.raw import first_line, is_gzip
+from kdrec.data.raw import UNREADABLE, check_text, first_line, open_binary
 from kdrec.errors import KdrecError, UsageError
 
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".inter": "\t"}
@@ -120,14 +120,32 @@ def read_delimited(
             "null_values": [""],  # a user may be called NA
         },
     )
-    return to_frame(path, table, wanted)
+    frame = to_frame(path, table, wanted)
+    for role in ("user", "item"):
+        _check_ids(path, wanted[role], table.column(wanted[role]))
+    return frame
+
+
+def _check_ids(path: Path, name: str, column: pa.ChunkedArray) -> None:
+    """Refuses ids that nobody meant: below zero where they are numbers, with NUL bytes in text."""
+    if pa.types.is_string(column.type):
+        if pc.any(pc.match_substring(column, "\0")).as_py():
+            check_text(path)
+        return
+    wrong = pc.index(pc.less(column, 0), True).as_py()
+    if wrong >= 0:
+        raise KdrecError(
+            f"{path} has the id {column[wrong].as_py()} in column {name!r}, row {wrong + 1} of the "
+            "data; ids are not negative.",
+            "Mend that line, or use dataset=table, which takes any text for an id.",
+        )
 
 
 def _parse(
     path: Path, *, read: dict[str, object], delimiter: str, convert: dict[str, object]
 ) -> pa.Table:
     def attempt(*, threads: bool) -> pa.Table:
-        with pa.input_stream(str(path), compression="gzip" if is_gzip(path) else None) as source:
+        with open_binary(path) as source:
             return csv.read_csv(
                 source,
                 read_options=csv.ReadOptions(use_threads=threads, block_size=1 << 24, **read),
@@ -137,11 +155,13 @@ def _parse(
 
     try:
         return attempt(threads=True)
-    except (pa.ArrowInvalid, OSError):
+    except (pa.ArrowException, *UNREADABLE):
         pass
     try:
         return attempt(threads=False)  # only one thread knows the number of the line
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, *UNREADABLE) as error:
+        if not isinstance(error, UNREADABLE):
+            check_text(path)  # the parser does not say which line it was
         raise KdrecError(
             f"{path} cannot be read: {error}",
             "Mend that line, or set the separator and the column names (dataset.reader.*).",
@@ -163,12 +183,22 @@ def to_frame(path: Path, table: pa.Table, wanted: Mapping[str, str]) -> DataFram
         if role == "timestamp":
             columns[role] = _seconds(path, name, column)
         elif role == "rating":
-            columns[role] = pc.cast(column, pa.float64()).to_numpy()
+            columns[role] = _numbers(path, name, column)
         elif role == "split":
             columns[role] = _splits(path, name, column)
         else:
             columns[role] = column.to_pandas()
     return DataFrame(columns)
+
+
+def _numbers(path: Path, name: str, column: pa.ChunkedArray) -> np.ndarray[tuple[int], np.dtype]:
+    try:
+        return np.asarray(pc.cast(column, pa.float64()).to_numpy())
+    except pa.ArrowException as error:
+        raise KdrecError(
+            f"The ratings in column {name!r} of {path} are no numbers, but {column.type}: {error}.",
+            "Convert them, or leave them out: dataset.reader.rating=null.",
+        ) from error
 
 
 def _seconds(path: Path, name: str, column: pa.ChunkedArray) -> np.ndarray[tuple[int], np.dtype]:

@@ -176,10 +176,12 @@ def _opened(file: Path, spec: FileSpec | None, folder: Path) -> Path:
     """The file itself, or the wanted member of an archive, unpacked."""
     if spec is None or spec.member is None or not zipfile.is_zipfile(file):
         return file
-    target = folder / f"local-{sha256_file(file)[:12]}" / spec.target
-    if not target.is_file():
-        unpack(file, spec.member, target)
-    return target
+    place = folder / f"local-{sha256_file(file)[:12]}"
+    if not (place / spec.target).is_file() or spec.target not in recorded(place):
+        unpack(file, spec.member, place / spec.target)
+        record(place, spec.target, f"{file}:{spec.member}")
+    check(place, spec.target, spec)
+    return place / spec.target
 
 
 def unavailable(

@@ -5,6 +5,8 @@ All are counted on the training pairs alone.
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,6 +14,8 @@ from kdrec.data.interactions import IntArray, Interactions
 from kdrec.errors import UsageError
 
 FloatArray = NDArray[np.float64]
+
+log = logging.getLogger(__name__)
 
 
 def popularity_groups(counts: IntArray, n_groups: int) -> IntArray:
@@ -63,6 +67,11 @@ def popularity_groups(counts: IntArray, n_groups: int) -> IntArray:
     starts = starts[:n_groups]
     sizes = np.diff([*starts, len(order)])
     groups[order] = np.repeat(np.arange(len(starts)), sizes)
+    if len(starts) < n_groups:
+        log.warning(
+            "Only %d of %d groups of items could be made: %d items have training interactions.",
+            len(starts), n_groups, len(order),
+        )  # fmt: skip
     return groups
 
 

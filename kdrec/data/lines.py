@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import codecs
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kdrec.data.interactions import IntArray
-from kdrec.data.raw import open_binary
+from kdrec.data.raw import UNREADABLE, open_binary
 from kdrec.errors import KdrecError
+
+MAX_DIGITS = 18  # all numbers of so many fit into 64 bits
 
 
 def read_int_lines(path: Path) -> tuple[IntArray, IntArray]:
@@ -27,8 +30,8 @@ def read_int_lines(path: Path) -> tuple[IntArray, IntArray]:
     """
     try:
         with open_binary(path) as file:
-            data = file.read()
-    except (EOFError, OSError) as error:
+            data = file.read().removeprefix(codecs.BOM_UTF8)
+    except UNREADABLE as error:
         raise KdrecError(f"{path} cannot be read: {error}.", "Download it again.") from error
     raw: NDArray[np.uint8] = np.frombuffer(data, np.uint8)
     newline = raw == ord("\n")
@@ -43,6 +46,17 @@ def read_int_lines(path: Path) -> tuple[IntArray, IntArray]:
         )
     starts = digit.copy()
     starts[1:] &= ~digit[:-1]
+    last = digit.copy()
+    last[:-1] &= ~digit[1:]
+    lengths = np.flatnonzero(last) - np.flatnonzero(starts) + 1
+    if lengths.max(initial=0) > MAX_DIGITS:  # numpy's parser would take the largest it has for it
+        at = int(np.flatnonzero(starts)[lengths.argmax()])
+        line = int(newline[:at].sum()) + 1
+        raise KdrecError(
+            f"{path}, line {line}: {data[at : at + 40].split()[0].decode()} is too large "
+            "to be an id.",
+            f"Ids have at most {MAX_DIGITS} digits; dataset=table takes any text for an id.",
+        )
     ends = np.flatnonzero(newline)
     if len(raw) and not newline[-1]:
         ends = np.append(ends, len(raw) - 1)

@@ -81,7 +81,7 @@ def _read_parquet(path: Path, wanted: dict[str, str]) -> DataFrame:
     try:
         pick(path, parquet.read_schema(path).names, wanted)
         table = parquet.read_table(path, columns=list(wanted.values()))
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         raise KdrecError(f"{path} is not a readable parquet file: {error}") from error
     for role in ("user", "item"):
         kind = table.schema.field(wanted[role]).type
@@ -89,7 +89,7 @@ def _read_parquet(path: Path, wanted: dict[str, str]) -> DataFrame:
             at = table.schema.names.index(wanted[role])
             try:
                 column = pc.cast(table.column(at), pa.string())
-            except pa.ArrowInvalid as error:
+            except pa.ArrowException as error:
                 raise KdrecError(
                     f"Column {wanted[role]!r} of {path} holds {kind}, which is no {role} id."
                 ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,8 @@ from kdrec.progress import task
 from kdrec.ranges import Count, Natural, Share
 
 SUMMARY_COLUMNS = ["target", "scope", "group", "form", "metric", "value", "n_users"]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -111,6 +114,11 @@ def evaluate(
         "activeness": activeness(split.train),
         "consistency": consistency(split.train, popular_mass),
     }
+    if max(cutoffs, default=0) > split.n_items:
+        log.warning(
+            "Lists of %d are longer than the catalogue, which has %d items: they end with it.",
+            max(cutoffs), split.n_items,
+        )  # fmt: skip
     tables: list[pd.DataFrame] = []
     rows: list[Row] = []
     lists: dict[str, TopK] = {}

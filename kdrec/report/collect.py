@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from kdrec.artifacts import MANIFEST, RUN_PATTERNS, SCHEMA, digest
+from kdrec.artifacts import MANIFEST, RUN_PATTERNS, Run, digest, read_manifest
+from kdrec.errors import StorageError
 
 _LABELS = ("dataset", "protocol", "split", "role", "model", "method")
 _METRICS = ["target", "scope", "group", "form", "metric", "value", "n_users"]
@@ -33,6 +33,7 @@ class Finished:
         training: Epochs and seconds of its training.
         cost: Device, threads and peak memory of the process.
         finished: When, in ISO 8601.
+        artifacts: sha256 by name of its files.
     """
 
     folder: Path
@@ -47,6 +48,15 @@ class Finished:
     training: Mapping[str, Any]
     cost: Mapping[str, Any]
     finished: str
+    artifacts: Mapping[str, str]
+
+    def file(self, name: str) -> Path:
+        """The path of an artefact, after its sha256 has been checked.
+
+        Raises:
+            StorageError: If the file is missing or its bytes are not those that were written.
+        """
+        return Run(self.folder, {"artifacts": self.artifacts}).file(name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +88,9 @@ def collect(output_dir: Path, *, folders: Sequence[Path] | None = None) -> Colle
     for path in paths:
         try:
             run = _read(path)
+        except StorageError as error:
+            problems.append(error.what)
+            continue
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             problems.append(f"{path} is not a manifest of this version of kdrec: {_why(error)}.")
             continue
@@ -95,11 +108,7 @@ def _why(error: Exception) -> str:
 
 def _read(path: Path) -> Finished | None:
     """The run of a manifest; None for a stage that has nothing to report."""
-    manifest = json.loads(path.read_text("utf-8"))
-    if not isinstance(manifest, dict):
-        raise TypeError("it holds no JSON object")
-    if manifest["schema"] != SCHEMA:
-        raise ValueError(f"its schema is {manifest['schema']}, not {SCHEMA}")
+    manifest = read_manifest(path)
     if not manifest.get("metrics"):
         return None
     labels = manifest["labels"]
@@ -119,6 +128,7 @@ def _read(path: Path) -> Finished | None:
         training=manifest.get("training") or {},
         cost={key: manifest.get(key) for key in ("device", "threads", "peak_memory_bytes")},
         finished=str(manifest["finished"]),
+        artifacts={str(name): str(value) for name, value in manifest["artifacts"].items()},
     )
 
 

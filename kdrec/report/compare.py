@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from kdrec.errors import StorageError
 from kdrec.evaluation.significance import Intervals, paired_bootstrap
 from kdrec.report.entries import Entry, Key
 from kdrec.seeding import stream
@@ -56,9 +57,12 @@ class PerUser:
         for run in entry.runs:
             path = run.folder / PER_USER
             try:
-                part = pd.read_parquet(path)
+                part = pd.read_parquet(run.file(PER_USER))
                 part = part.drop(columns="user_id", errors="ignore")
                 parts.append(part.assign(split=run.labels["split"]))
+            except StorageError as error:
+                self.problems.append(f"{error.what} No interval for {entry.label}.")
+                return None
             except (OSError, ValueError, KeyError) as error:
                 self.problems.append(
                     f"{path} cannot be read ({error}): no interval for {entry.label}."

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import partial
 
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from kdrec.artifacts import Run
@@ -13,6 +12,7 @@ from kdrec.locks import lock
 from kdrec.methods.base import Distiller
 from kdrec.stages.context import Context, Plain, flat, options, plain, target_name
 from kdrec.stages.debias import teacher_settings
+from kdrec.stages.instances import instantiate
 from kdrec.stages.members import teacher_name
 from kdrec.stages.models import (
     fit_options,

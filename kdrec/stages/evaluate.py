@@ -7,6 +7,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from kdrec import trust
 from kdrec.artifacts import MANIFEST, Run, finished_runs
 from kdrec.errors import KdrecError, UsageError
 from kdrec.stages.context import Context, plain
@@ -50,6 +51,7 @@ def run(cfg: DictConfig) -> float | None:
     context = Context.of(cfg)
     source = chosen_run(context.output_dir, asked(cfg, context.overrides))
     then = OmegaConf.create(dict(source.manifest["config"]))
+    trust.check(plain(then), f"{source.folder / MANIFEST}: config")
     with open_dict(then):
         for key in ("evaluation", "metric", "output_dir", "data_dir", "device", "threads"):
             then[key] = cfg[key]

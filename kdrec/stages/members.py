@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from kdrec.models.base import ClosedForm
 from kdrec.models.ensemble import Ensemble
 from kdrec.stages.context import target_name
 from kdrec.stages.debias import debiased
+from kdrec.stages.instances import get_class
 
 
 def is_ensemble(model: DictConfig) -> bool:

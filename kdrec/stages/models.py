@@ -9,7 +9,6 @@ from typing import Any
 
 import pandas as pd
 import torch
-from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig
 from torch import nn
 
@@ -20,6 +19,7 @@ from kdrec.evaluation.grouped import Evaluation
 from kdrec.methods.base import Distiller
 from kdrec.models.base import Backbone, ClosedForm, frozen
 from kdrec.stages.context import Context, Plain, Record, options, plain
+from kdrec.stages.instances import get_class, instantiate
 from kdrec.stages.memory import explained
 from kdrec.stages.preprocess import Data, Identified
 from kdrec.stages.weights import build, load_model, save_model, trained_run

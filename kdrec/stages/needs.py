@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from hydra.utils import get_class
 from omegaconf import DictConfig
 
 from kdrec.errors import UsageError
 from kdrec.methods.base import NEEDS
 from kdrec.models.base import Backbone, Embedder
 from kdrec.stages.debias import teacher_config
+from kdrec.stages.instances import get_class
 from kdrec.stages.members import single_configs, teacher_name
 
 HINTS = {

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from kdrec.artifacts import digest, sha256_file
@@ -18,6 +17,7 @@ from kdrec.errors import KdrecError
 from kdrec.locks import lock
 from kdrec.progress import task
 from kdrec.stages.context import Context, options, plain, repeated
+from kdrec.stages.instances import instantiate
 from kdrec.stages.output import drop_unused, show_json, wants_json
 
 log = logging.getLogger(__name__)
@@ -63,7 +63,8 @@ def source(cfg: DictConfig, context: Context) -> list[str]:
 
 def how_to_preprocess(overrides: list[str]) -> str:
     """Which command makes the split of a later command."""
-    words = repeated(overrides, ("dataset", "protocol", "split_seed", "data_dir", "output_dir"))
+    keys = ("dataset", "protocol", "split_seed", "data_dir", "output_dir", "allow_code")
+    words = repeated(overrides, keys)
     if words is None:
         return "Run the same command with upstream=make."
     return " ".join(["Run: kdrec preprocess", *words])

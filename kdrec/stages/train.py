@@ -6,7 +6,6 @@ from dataclasses import replace
 from functools import partial
 
 import torch
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from kdrec.artifacts import Run, digest, find_run
@@ -17,6 +16,7 @@ from kdrec.models.base import Backbone, Embedder, frozen
 from kdrec.models.ensemble import Ensemble
 from kdrec.stages.context import Context, Plain, flat, plain, repeated
 from kdrec.stages.debias import teacher_config, teacher_settings
+from kdrec.stages.instances import instantiate
 from kdrec.stages.members import (
     is_ensemble,
     is_learnt,
@@ -67,7 +67,8 @@ def how_to_train(cfg: DictConfig, overrides: list[str]) -> str:
     The checkpoints of its training may have been asked for by the method.
     """
     again = ("dataset", "protocol", "teacher", "teacher_fit", "teacher_dim", "ensemble",
-             "debias", "split_seed", "evaluation", "metric", "data_dir", "output_dir")  # fmt: skip
+             "debias", "split_seed", "evaluation", "metric", "data_dir", "output_dir",
+             "allow_code")  # fmt: skip
     own = ("teacher_lr", "teacher_l2", "teacher_seed")
     words = repeated(overrides, (*again, *own))
     if words is None:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from hydra.utils import instantiate
 from omegaconf import DictConfig
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from kdrec.artifacts import Run, atomic_path, finished_runs
 from kdrec.data.interactions import Split
@@ -18,6 +18,7 @@ from kdrec.errors import StorageError
 from kdrec.models.base import Scorer, frozen
 from kdrec.seeding import torch_stream
 from kdrec.stages.context import Context, Plain, Record, target_name
+from kdrec.stages.instances import instantiate
 from kdrec.stages.preprocess import Data
 from kdrec.training.loop import FitResult
 from kdrec.training.trajectory import State
@@ -64,9 +65,14 @@ def save_model(record: Record, model: nn.Module, result: FitResult | None) -> Pl
 
 def _write(path: Path, state: State) -> None:
     with atomic_path(path) as temporary:
-        save_file(
-            {name: part.detach().cpu().contiguous() for name, part in state.items()}, temporary
-        )
+        content = {name: part.detach().cpu().contiguous() for name, part in state.items()}
+        try:
+            save_file(content, temporary)
+        except SafetensorError as error:  # which is no OSError, though it tells of one
+            raise StorageError(
+                f"Cannot write {path}: {error}.",
+                "Free some space, or choose another folder with output_dir=...",
+            ) from error
 
 
 def load_model(
@@ -75,18 +81,48 @@ def load_model(
     """The trained model of a finished run, or what it was at a checkpoint.
 
     Raises:
-        StorageError: If the weights are missing, damaged, or of another shape.
+        StorageError: If the weights are missing, damaged, of another model, shape or type, or were
+            trained on another split: its training pairs may be what is tested here.
     """
-    model = build(model_cfg, data.prepared.split, 0)
-    state = load_file(run.file(file))
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
+    trained_on, split = run.manifest["labels"]["split"], data.prepared.split.digest
+    if trained_on != split:
         raise StorageError(
-            f"The weights in {run.folder} do not fit the model {target_name(model_cfg)}: {error}",
-            "Run the command again with force=true.",
-        ) from error
+            f"{run.folder} was trained on the split {trained_on[:12]}, and this is {split[:12]}, "
+            f"in {data.folder}.",
+            "The same settings gave two splits: run the command again with force=true, "
+            "so that both are of one.",
+        )
+    model = build(model_cfg, data.prepared.split, 0)
+    path = run.file(file)
+    again = "Remove that folder, or run the command again with force=true."
+    try:
+        state = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise StorageError(f"{path} is no readable safetensors file: {error}.", again) from error
+    wrong = misfit(model.state_dict(), state)
+    if wrong:
+        raise StorageError(
+            f"{path} is not of this {target_name(model_cfg)} on this data set: {wrong}.", again
+        )
+    model.load_state_dict(state)
     return model.to(device).eval()
+
+
+def misfit(expected: State, found: State) -> str:
+    """In what two states differ, by name, shape and type; empty if one can take the other's place.
+
+    torch alone would take numbers of another type, and round them.
+    """
+    if expected.keys() != found.keys():
+        return f"expected {', '.join(expected)}; found {', '.join(found) or 'nothing'}"
+    for name, part in expected.items():
+        if (part.shape, part.dtype) != (found[name].shape, found[name].dtype):
+            return f"expected {name} {_form(part)}; found {_form(found[name])}"
+    return ""
+
+
+def _form(part: Tensor) -> str:
+    return f"{list(part.shape)} {part.dtype}"
 
 
 def load_trajectory(

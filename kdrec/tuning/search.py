@@ -18,10 +18,10 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from kdrec.errors import KdrecError
 from kdrec.locks import lock, try_lock
+from kdrec.tuning.journal import JOURNAL, forget, mend, seal
 from kdrec.tuning.space import Settings, Space, Value
 from kdrec.tuning.suggest import distributions, suggest
 
-JOURNAL = "journal.log"
 STUDY = "kdrec"
 _LOCK = ".lock"
 
@@ -68,7 +68,7 @@ class Search:
         anew: Forget the trials that are there.
 
     Raises:
-        KdrecError: If the journal cannot be read.
+        KdrecError: If the journal cannot be read, or is not what was written.
     """
 
     def __init__(
@@ -78,8 +78,8 @@ class Search:
         self.folder, self.space, self.first, self.seed = folder, space, first, seed
         with self._locked():
             if anew:
-                (folder / JOURNAL).unlink(missing_ok=True)
-            _mend(folder / JOURNAL)
+                forget(folder)
+            mend(folder)
             try:
                 self._storage = JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
                 self._study = optuna.create_study(
@@ -88,6 +88,7 @@ class Search:
                     direction="maximize",
                     load_if_exists=True,
                 )
+                seal(folder)
             except (ValueError, KeyError, TypeError) as error:
                 raise KdrecError(
                     f"{folder / JOURNAL} cannot be read: {error}.",
@@ -103,7 +104,7 @@ class Search:
         """A trial to make within the block; None if there are `n_trials`, or no point is left."""
         with contextlib.ExitStack() as held:
             with self._locked():
-                _mend(self.folder / JOURNAL)
+                mend(self.folder)
                 trial = self._abandoned(held) or self._new(n_trials, held)
             yield trial
 
@@ -150,18 +151,20 @@ class Search:
                 distributions=distributions(self.space),
             )
         )
+        seal(self.folder)
         return Trial(len(history), settings, "running", None, {})
 
     def _end(
         self, trial: Trial, state: TrialState, values: list[float] | None, notes: Mapping[str, Any]
     ) -> None:
         with self._locked():
-            _mend(self.folder / JOURNAL)
+            mend(self.folder)
             study_id = self._storage.get_study_id_from_name(STUDY)
             at = self._storage.get_trial_id_from_study_id_trial_number(study_id, trial.number)
             for name, note in notes.items():
                 self._storage.set_trial_user_attr(at, name, note)
             self._storage.set_trial_state_values(at, state, values)
+            seal(self.folder)
 
 
 def best_of(trials: Iterable[Trial]) -> Trial | None:
@@ -174,17 +177,3 @@ def _trial(one: FrozenTrial) -> Trial:
     settings: dict[str, Value] = dict(one.params)
     value = one.value if one.state == TrialState.COMPLETE else None
     return Trial(one.number, settings, _STATES.get(one.state, "running"), value, one.user_attrs)
-
-
-def _mend(journal: Path) -> None:
-    """Removes what a process that was killed while it wrote left: half a line, Optuna's lock.
-
-    Only for who holds the lock of the search: all that write here do.
-    """
-    journal.with_name(f"{journal.name}.lock").unlink(missing_ok=True)
-    if not journal.exists():
-        return
-    with journal.open("rb+") as file:
-        content = file.read()
-        if not content.endswith(b"\n"):
-            file.truncate(content.rfind(b"\n") + 1)
