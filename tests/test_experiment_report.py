@@ -169,7 +169,7 @@ def test_a_run_that_was_evaluated_anew_says_nothing_of_memory(runs):
     folder = runs.add("none", noise=1.0)
     changed = manifest(folder)
     changed["training"]["from"] = "elsewhere"
-    (folder / "manifest.json").write_text(json.dumps(changed))
+    write_manifest(folder, changed)
     spent = made(runs.root).sections[0].tables[-1]
     assert cell(spent, "none", "seconds of training").text() == "1.5"
     assert cell(spent, "none", "peak memory, MiB").text() == "–"

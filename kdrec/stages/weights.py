@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from pathlib import Path
 
 import pandas as pd
 import torch
 from omegaconf import DictConfig
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from kdrec.artifacts import Run, atomic_path, finished_runs
@@ -21,6 +20,7 @@ from kdrec.stages.context import Context, Plain, Record, target_name
 from kdrec.stages.instances import instantiate
 from kdrec.stages.preprocess import Data
 from kdrec.training.loop import FitResult
+from kdrec.training.tensors import save_tensors
 from kdrec.training.trajectory import State
 
 WEIGHTS = "model.safetensors"
@@ -44,11 +44,11 @@ def save_model(record: Record, model: nn.Module, result: FitResult | None) -> Pl
 
     The last checkpoint is the model itself and has no file of its own.
     """
-    _write(record.folder / WEIGHTS, model.state_dict())
+    save_tensors(record.folder / WEIGHTS, model.state_dict())
     if result is None:
         return {"closed_form": True}
     for number, (_, state) in enumerate(result.trajectory[:-1], start=1):
-        _write(record.folder / checkpoint(number), state)
+        save_tensors(record.folder / checkpoint(number), state)
     with atomic_path(record.folder / "history.csv") as path:
         pd.DataFrame(result.history).to_csv(path, index=False)
     summary = {
@@ -61,18 +61,6 @@ def save_model(record: Record, model: nn.Module, result: FitResult | None) -> Pl
     if result.resumed:
         summary["resumed"] = result.resumed
     return summary
-
-
-def _write(path: Path, state: State) -> None:
-    with atomic_path(path) as temporary:
-        content = {name: part.detach().cpu().contiguous() for name, part in state.items()}
-        try:
-            save_file(content, temporary)
-        except SafetensorError as error:  # which is no OSError, though it tells of one
-            raise StorageError(
-                f"Cannot write {path}: {error}.",
-                "Free some space, or choose another folder with output_dir=...",
-            ) from error
 
 
 def load_model(

@@ -13,11 +13,12 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
-from kdrec.artifacts import atomic_path, digest, sha256_file, write_json
+from kdrec.artifacts import digest, sha256_file, write_json
 from kdrec.errors import StorageError
 from kdrec.ranges import Count, NonNegative, check_ranges
+from kdrec.training.tensors import save_tensors
 from kdrec.training.tree import Tree, joined, parted
 
 log = logging.getLogger(__name__)
@@ -89,10 +90,7 @@ class Unfinished:
         path = self.folder / f"epoch_{epoch}.safetensors"
         self._last = time.monotonic()
         try:
-            with atomic_path(path) as temporary:
-                save_file(
-                    {name: part.cpu().contiguous() for name, part in tensors.items()}, temporary
-                )
+            save_tensors(path, tensors)
             body = {"schema": SCHEMA, "of": {**self.owner, **of}, "epoch": epoch,
                     "file": path.name, "sha256": sha256_file(path), "state": rest}  # fmt: skip
             write_json(self.folder / STATE, {"sha256": digest(body), "body": body})
