@@ -105,6 +105,13 @@ def test_an_unknown_kind_of_address_is_wrong_usage(url: str) -> None:
         Share.open(url)
 
 
+def test_offline_means_no_share_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KDREC_OFFLINE", "1")
+    with pytest.raises(UsageError, match="KDREC_OFFLINE"):
+        Place.at("memory://x")
+    assert Place.at(str(tmp_path)).name("a") == f"{tmp_path}/a"
+
+
 def test_a_password_in_an_address_is_in_no_message() -> None:
     place = Place("ftp://me:secret@host/x", MemoryFileSystem(), "/nowhere")
     assert place.name("a") == "ftp://host/x/a"
@@ -208,6 +215,16 @@ def test_a_share_that_fails_while_a_lease_is_held_stops_nothing(
     said = " ".join(one.getMessage() for one in caplog.records)
     assert "was not renewed: the line is dead" in said
     assert "was not released" in said
+    monkeypatch.undo()
+    place.remove("leases/x")
+    calls, create = iter((broken, broken)), place.create
+
+    def at_the_third(key: str, content: bytes) -> bool | None:
+        return next(calls, create)(key, content)
+
+    monkeypatch.setattr(place, "create", at_the_third)
+    with hold(place, "leases/x", "the thing", QUICK):
+        assert place.names("leases") == ["x"], "what fails for a moment is tried again"
     monkeypatch.setattr(place, "create", broken)
     with hold(place, "leases/x", "the thing", QUICK):
         pass

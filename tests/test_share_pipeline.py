@@ -95,6 +95,7 @@ def test_what_was_finished_before_there_was_a_share_is_found_there_too() -> None
 
 def test_an_ensemble_is_found_with_its_members() -> None:
     words = [*DISTILL, "teacher=[bprmf,itempop]"]
+    kd("train", *DATA, *TEACHER, "teacher=bprmf", *on("a")[:2])  # before there was a share
     kd("distill", *words, *on("a"))
     kd("distill", *words, "seed=1", *on("b"))
     first = {run.identity: run.manifest for run in runs("a", role="teacher")}

@@ -19,7 +19,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -65,15 +65,14 @@ def hold(place: Place, key: str, what: str, pace: Pace | None = None) -> Iterato
         pace: How often; by default that of this module.
     """
     lease = _Lease(place, key, what, pace or PACE)
+    taken = place.exclusive
     try:
-        taken = place.exclusive and lease.take()
+        if taken:
+            lease.take()
     except ShareError as error:
         log.warning("Going on without a lock between machines: %s", error.what)
         taken = False
-    if not taken:
-        yield
-        return
-    with lease.renewed():
+    with lease.renewed() if taken else nullcontext():
         yield
 
 
@@ -83,6 +82,8 @@ class _Lease:
     def __init__(self, place: Place, key: str, what: str, pace: Pace) -> None:
         self.place, self.key, self.what, self.pace = place, key, what, pace
         self.nonce, self.renewals = uuid.uuid4().hex, 0
+        self.seen, self.since = b"", time.monotonic()  # what stood there last, and since when
+        self.told = ""  # for whom one waits
 
     def content(self) -> bytes:
         """What stands in the lease: it changes with each renewal."""
@@ -91,26 +92,42 @@ class _Lease:
                  "nonce": self.nonce}  # fmt: skip
         return json.dumps(about).encode()
 
-    def take(self) -> bool:
-        """Waits until the lease is this one's."""
-        seen, since, told = b"", time.monotonic(), ""
-        while not self.place.create(self.key, self.content()):
-            found = self.place.read(self.key)
-            if found is None:  # released just now
-                time.sleep(self.pace.poll_s)
-                continue
-            owner = _read(found)
-            if owner.nonce == self.nonce:
-                break  # a request that was repeated below had gone through before
-            if owner.nonce != told:
-                log.info("Waiting for %s, which makes %s.", owner, self.what)
-                told = owner.nonce
-            if found != seen:
-                seen, since = found, time.monotonic()
-            elif self._take_over(seen, time.monotonic() - since):
-                log.warning("%s has not renewed its lock: taking it over.", owner)
-                break
+    def take(self) -> None:
+        """Waits until the lease is this one's.
+
+        Raises:
+            ShareError: If the share has failed for as long as makes an owner a dead one.
+        """
+        failing: float | None = None
+        while True:
+            try:
+                if self._try():
+                    return
+                failing = None
+            except ShareError:
+                failing = failing or time.monotonic()
+                if time.monotonic() - failing >= self.pace.dead_s:
+                    raise
             time.sleep(self.pace.poll_s)
+
+    def _try(self) -> bool:
+        """Takes the lease if it is free, or its owner dead; says whether it did."""
+        if self.place.create(self.key, self.content()):
+            return True
+        found = self.place.read(self.key)
+        if found is None:
+            return False  # released just now
+        owner = _read(found)
+        if owner.nonce == self.nonce:
+            return True  # a request that was repeated below had gone through before
+        if owner.nonce != self.told:
+            log.info("Waiting for %s, which makes %s.", owner, self.what)
+            self.told = owner.nonce
+        if found != self.seen:
+            self.seen, self.since = found, time.monotonic()
+        if not self._take_over(found, time.monotonic() - self.since):
+            return False
+        log.warning("%s has not renewed its lock: taking it over.", owner)
         return True
 
     def _take_over(self, seen: bytes, idle_s: float) -> bool:

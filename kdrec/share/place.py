@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import inspect
 import logging
+import os
 import re
 import shutil
 import uuid
@@ -51,7 +52,8 @@ class Place:
         """The place at a path or an fsspec URL; nothing is opened yet.
 
         Raises:
-            UsageError: If the kind of address is unknown, or its package is not installed.
+            UsageError: If the kind of address is unknown, its package is not installed, or it is
+                not of this machine and `KDREC_OFFLINE` is set.
         """
         from fsspec.core import url_to_fs  # noqa: PLC0415  (only for who shares)
 
@@ -59,7 +61,12 @@ class Place:
             fs, root = url_to_fs(url)
         except Exception as error:
             raise UsageError(f"share={url} cannot be opened: {said(error)}.", HINT) from error
-        return cls(url, fs, str(root))
+        place = cls(url, fs, str(root))
+        if not place._is_local and os.environ.get("KDREC_OFFLINE", "0") not in {"", "0"}:
+            raise UsageError(
+                f"share={place} is not of this machine, and KDREC_OFFLINE is set.", HINT
+            )
+        return place
 
     def name(self, key: str) -> str:
         """The address of a key, for messages."""

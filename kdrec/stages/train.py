@@ -36,7 +36,7 @@ from kdrec.stages.models import (
 )
 from kdrec.stages.output import show_run
 from kdrec.stages.preprocess import Data, Identified, ensure_split
-from kdrec.stages.weights import finished_run, load_model, load_trajectory, trained_run
+from kdrec.stages.weights import finished_run, load_model, load_trajectory, publish, trained_run
 
 
 def teacher_identity(cfg: DictConfig, data: Identified) -> str:
@@ -159,7 +159,10 @@ def _ensure_members(cfg: DictConfig, context: Context, data: Data, *, redo: bool
     parents = {}
     for name, one in member_configs(cfg).items():
         run = None if redo else trained_run(context, teacher_identity(one, data))
-        run = run or ensure_teacher(one, replace(context, config=plain(one)), data, redo=redo)
+        if run is None:
+            run = ensure_teacher(one, replace(context, config=plain(one)), data, redo=redo)
+        else:
+            publish(context, run)
         parents[f"teacher {name}"] = {"identity": run.identity, "folder": str(run.folder)}
     return parents
 
