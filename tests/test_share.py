@@ -231,6 +231,21 @@ def test_a_share_that_fails_while_a_lease_is_held_stops_nothing(
     assert "Going on without a lock" in caplog.records[-1].getMessage()
 
 
+def test_ctrl_c_while_a_lease_is_being_taken_leaves_none(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = place.create
+
+    def interrupted(key: str, content: bytes) -> bool:
+        create(key, content)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(place, "create", interrupted)
+    with pytest.raises(KeyboardInterrupt), hold(place, "leases/x", "the thing", QUICK):
+        pass
+    assert place.names("leases") == []
+
+
 @contextmanager
 def owner(share: Path) -> Iterator[subprocess.Popen[str]]:
     """Another process that holds a lease of a share."""

@@ -72,6 +72,9 @@ def hold(place: Place, key: str, what: str, pace: Pace | None = None) -> Iterato
     except ShareError as error:
         log.warning("Going on without a lock between machines: %s", error.what)
         taken = False
+    except BaseException:
+        lease.release()  # it may have been taken when Ctrl-C came
+        raise
     with lease.renewed() if taken else nullcontext():
         yield
 
@@ -167,7 +170,7 @@ class _Lease:
         finally:
             done.set()
             thread.join(self.pace.dead_s)
-            self._release()
+            self.release()
 
     def _renew(self, done: threading.Event) -> None:
         while not done.wait(self.pace.renew_s):
@@ -180,7 +183,8 @@ class _Lease:
             except ShareError as error:
                 log.warning("The lock of %s was not renewed: %s", self.what, error.what)
 
-    def _release(self) -> None:
+    def release(self) -> None:
+        """Removes the lease if it is this one's; a failure is a warning."""
         try:
             if self._stands():
                 self.place.remove(self.key)
