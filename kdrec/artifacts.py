@@ -156,15 +156,27 @@ def read_manifest(path: Path) -> dict[str, Any]:
     Raises:
         StorageError: If it is missing, no manifest of this version, or not what was written.
     """
+    return check_manifest(read_json(path), path)
+
+
+def check_manifest(manifest: object, where: object) -> dict[str, Any]:
+    """The parsed manifest of a run, held against its own checksum.
+
+    Args:
+        manifest: As JSON gave it.
+        where: Its path or address, for the message.
+
+    Raises:
+        StorageError: If it is no manifest of this version, or not what was written.
+    """
     again = "Remove its folder, or run the command again with force=true."
-    manifest = read_json(path)
     if not isinstance(manifest, dict) or "schema" not in manifest:
-        raise StorageError(f"{path} is no manifest: it holds no JSON object with a schema.", again)
+        raise StorageError(f"{where} is no manifest: it holds no JSON object with a schema.", again)
     schema = manifest["schema"]
     if schema not in (UNSEALED, SCHEMA):
-        raise StorageError(f"{path} cannot be read: its schema is {schema}, not {SCHEMA}.", again)
+        raise StorageError(f"{where} cannot be read: its schema is {schema}, not {SCHEMA}.", again)
     if (schema == SCHEMA or SEAL in manifest) and not is_intact(manifest):
-        raise StorageError(f"{path} is damaged: it does not have the sha256 that it names.", again)
+        raise StorageError(f"{where} is damaged: it does not have the sha256 that it names.", again)
     return manifest
 
 

@@ -85,6 +85,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
+def said(error: BaseException) -> str:
+    """What an exception says, on one line; its kind where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def cannot_write(error: OSError, path: Path) -> StorageError:
     """What is to be said of a file or folder that could not be written."""
     return StorageError(

@@ -24,6 +24,7 @@ MAY = {
     "kernels": set(),
     "locks": {"errors"},
     "artifacts": {"errors", "digests", "progress", "seeding"},
+    "share": {"errors", "digests", "artifacts", "locks"},
     "data": BASE,
     "models": BASE | {"data"},
     "methods": BASE | {"data", "models"},
@@ -32,7 +33,8 @@ MAY = {
     "report": BASE - {"kernels"} | {"evaluation"},
     "tuning": BASE - {"kernels"},
     "sweeps": BASE - {"kernels"},
-    "stages": BASE | {"data", "models", "methods", "training", "evaluation", "report", "tuning"},
+    "stages": BASE
+    | {"data", "models", "methods", "training", "evaluation", "report", "tuning", "share"},
     **{name: CLI | BASE - {"kernels"} | {"report", "tuning", "sweeps"} for name in CLI},
 }
 """Part by part, what else of kdrec it may import; its own part always."""

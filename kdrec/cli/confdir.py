@@ -18,7 +18,7 @@ ROLES = {"teacher": "model", "student": "model", "teacher_fit": "fit"}
 """The groups that are aliases, and of which group."""
 
 _NOT_IN_ID = ("hydra", "output_dir", "data_dir", "device", "threads", "force", "upstream", "report",
-              "allow_code")  # fmt: skip
+              "share", "allow_code")  # fmt: skip
 _HAS_DIM = re.compile(r"^dim\s*:", re.MULTILINE)
 
 

@@ -48,6 +48,7 @@ _SPLIT = _WHERE | {
 _PLACES = {
     "data_dir=DIR": "where data lie (default: data)",
     "output_dir=DIR": "where results land (default: outputs)",
+    "share=URL": "where machines find each other's splits and runs (path, s3://...)",
 }
 _MACHINE = {
     "device=cuda": "where to compute",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from kdrec import progress
 from kdrec.data.files import write_whole
+from kdrec.errors import said
 
 _CHUNK = 1 << 20
 
@@ -30,7 +31,7 @@ def copy(url: str, part: Path) -> None:
         try:
             source = fsspec.open(url, "rb").open()
         except Exception as error:
-            raise UnreadableError(_said(error)) from error
+            raise UnreadableError(said(error)) from error
         with source:
             while chunk := _read(source):
                 write_whole(target, chunk, part)
@@ -42,8 +43,4 @@ def _read(source: object) -> bytes:
     try:
         return bytes(source.read(_CHUNK))  # type: ignore[attr-defined]
     except Exception as error:
-        raise UnreadableError(_said(error)) from error
-
-
-def _said(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+        raise UnreadableError(said(error)) from error

@@ -1,7 +1,7 @@
 """Where raw files come from: a local path, what is in place already, a mirror, the publisher.
 
-This module and `remote` alone open the network. A file is fetched into `<name>.part` (and resumed
-there after a break), verified, and only then moved to its name.
+This module, `remote` and `kdrec.share.place` alone open the network. A file is fetched into
+`<name>.part` (and resumed there after a break), verified, and only then moved to its name.
 
 Checksums: sha256 or md5 where the data set's configuration pins one. Where the publisher gives
 none, the sha256 of the first download is recorded in `checksums.json` beside the file and holds

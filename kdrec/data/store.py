@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -47,6 +48,27 @@ def exists(folder: Path) -> bool:
     return (folder / MANIFEST).is_file()
 
 
+def listed(manifest: Any, where: object) -> dict[str, str]:
+    """The sha256 of each file that a parsed manifest names.
+
+    Args:
+        manifest: As JSON gave it.
+        where: Its path or address, for the message.
+
+    Raises:
+        StorageError: If it is not the manifest of a data set of this version.
+    """
+    again = "Remove its folder and run `kdrec preprocess` again."
+    try:
+        schema, _ = int(manifest["schema"]), str(manifest["digest"])
+        files = {str(name): str(value) for name, value in manifest["files"].items()}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise StorageError(f"{where} is not a manifest: {error!r}.", again) from error
+    if schema != SCHEMA:
+        raise StorageError(f"{where} has schema {schema}; this kdrec reads {SCHEMA}.", again)
+    return files
+
+
 def load(folder: Path) -> Prepared:
     """Reads what `save` wrote, after checking every file.
 
@@ -58,13 +80,8 @@ def load(folder: Path) -> Prepared:
     if not exists(folder):
         raise StorageError(f"{folder} holds no finished data set: it has no {MANIFEST}.", again)
     manifest = read_json(folder / MANIFEST)
-    try:
-        schema, digest = int(manifest["schema"]), str(manifest["digest"])
-        files = {str(name): str(value) for name, value in manifest["files"].items()}
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise StorageError(f"{folder / MANIFEST} is not a manifest: {error!r}.", again) from error
-    if schema != SCHEMA:
-        raise StorageError(f"{folder} has schema {schema}; this kdrec reads {SCHEMA}.", again)
+    files = listed(manifest, folder / MANIFEST)
+    digest = str(manifest["digest"])
     for name, expected in files.items():
         path = folder / name
         if not path.is_file():

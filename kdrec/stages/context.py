@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -26,6 +26,7 @@ from omegaconf import DictConfig, OmegaConf
 import kdrec
 from kdrec.artifacts import Run, new_run_folder, write_manifest
 from kdrec.errors import UsageError
+from kdrec.share.store import Share
 from kdrec.training.unfinished import Pace, Unfinished
 
 log = logging.getLogger(__name__)
@@ -109,6 +110,19 @@ def _turn(hydra: HydraConf) -> int | None:
     return None if OmegaConf.is_missing(hydra.job, "num") else int(hydra.job.num)
 
 
+def open_share(url: object) -> Share | None:
+    """What machines share; None if nothing.
+
+    Raises:
+        KdrecError: If it cannot be used.
+    """
+    if url is None:
+        return None
+    if not isinstance(url, str) or not url:
+        raise UsageError(f"share={url!r} is no path or URL.", "Give one, or share=null.")
+    return Share.open(url)
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """Where a command works and how.
@@ -123,6 +137,7 @@ class Context:
         overrides: What was given on the command line.
         folder: The run directory that Hydra made for this command.
         pace: How often a training is kept on the way.
+        share: Where other machines find what is finished here, and the other way round.
     """
 
     output_dir: Path
@@ -134,6 +149,7 @@ class Context:
     overrides: list[str]
     folder: Path
     pace: Pace
+    share: Share | None
 
     @classmethod
     def of(cls, cfg: DictConfig) -> Context:
@@ -156,11 +172,16 @@ class Context:
             overrides=list(hydra.overrides.task),
             folder=_relative(Path(hydra.runtime.output_dir)),
             pace=Pace(**plain(cfg.resume)),
+            share=open_share(cfg.share),
         )
 
     def lock_file(self, identity: str) -> Path:
         """The lock of one stage's result."""
         return self.output_dir / ".locks" / f"{identity[:16]}.lock"
+
+    def made_once(self, identity: str, what: str) -> AbstractContextManager[None]:
+        """Within the block no other machine of the share makes what has this identity."""
+        return nullcontext() if self.share is None else self.share.hold(identity, what)
 
     def unfinished(self, identity: str) -> Unfinished:
         """Where a training is kept until its run is finished; for the holder of its lock."""

@@ -17,7 +17,7 @@ from kdrec.stages.context import Plain
 _OF_STUDENT = ("student", "student_dim", "method", "fit", "seed", "lr", "l2")
 _NO_GROUPS = ("hydra", "role", "experiment", "tuned")
 _NOT_OF_RESULT = ("hydra", "output_dir", "data_dir", "device", "threads", "force", "upstream",
-                  "allow_code")  # fmt: skip
+                  "share", "allow_code")  # fmt: skip
 
 
 def chosen(group: str) -> str:

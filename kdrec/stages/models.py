@@ -12,7 +12,7 @@ import torch
 from omegaconf import DictConfig
 from torch import nn
 
-from kdrec.artifacts import Run, atomic_path, digest, find_run
+from kdrec.artifacts import Run, atomic_path, digest
 from kdrec.data.interactions import Split
 from kdrec.errors import UsageError
 from kdrec.evaluation.grouped import Evaluation
@@ -22,7 +22,14 @@ from kdrec.stages.context import Context, Plain, Record, options, plain
 from kdrec.stages.instances import get_class, instantiate
 from kdrec.stages.memory import explained
 from kdrec.stages.preprocess import Data, Identified
-from kdrec.stages.weights import build, load_model, save_model, trained_run
+from kdrec.stages.weights import (
+    build,
+    finished_run,
+    load_model,
+    publish,
+    save_model,
+    trained_run,
+)
 from kdrec.training.loop import FitResult
 from kdrec.training.unfinished import Unfinished
 
@@ -185,31 +192,58 @@ def obtain(
         train: Makes the model, or goes on with it.
     """
     unfinished, name = context.unfinished(identity), describe["labels"]["name"]
-    if not redo and (whole := finished_already(context, cfg, identity, describe)) is not None:
-        unfinished.remove()
-        return whole
-    trained = None if redo else trained_run(context, identity)
-    if redo or trained is not None:
-        unfinished.remove()
-    with context.new_run(command, identity, own=own) as record:
-        if trained is not None:
-            model = load_model(trained, model_cfg, data, context.device)
-            training: Plain = {**trained.manifest["training"], "from": str(trained.folder)}
-        else:
-            with explained(cfg, f"training {name}", teacher=command == "train"):
-                model, result = train(unfinished)
-            training = save_model(record, model, result)
-        with explained(cfg, f"evaluating {name}", teacher=command == "train"):
-            run = evaluated(record, cfg, data, model, describe=describe, training=training)
+
+    def make() -> Run:
+        trained = None if redo else trained_run(context, identity)
+        if redo or trained is not None:
+            unfinished.remove()
+        with context.new_run(command, identity, own=own) as record:
+            if trained is not None:
+                model = load_model(trained, model_cfg, data, context.device)
+                training: Plain = {**trained.manifest["training"], "from": str(trained.folder)}
+            else:
+                with explained(cfg, f"training {name}", teacher=command == "train"):
+                    model, result = train(unfinished)
+                training = save_model(record, model, result)
+            with explained(cfg, f"evaluating {name}", teacher=command == "train"):
+                return evaluated(record, cfg, data, model, describe=describe, training=training)
+
+    run = found_or_made(context, cfg, identity, describe, redo=redo, make=make)
     unfinished.remove()
     return run
 
 
-def finished_already(
+def found_or_made(
+    context: Context,
+    cfg: DictConfig,
+    identity: str,
+    describe: Plain,
+    *,
+    redo: bool,
+    make: Callable[[], Run],
+) -> Run:
+    """The finished run of this identity and evaluation: found, or made by one machine for all.
+
+    What is found here is published, too: it may have been made before there was a share.
+    """
+    whole = None if redo else _finished_already(context, cfg, identity, describe)
+    if whole is not None:
+        publish(context, whole)
+        return whole
+    with context.made_once(identity, describe["labels"]["name"]):
+        if context.share is not None and not redo:  # another machine may have made it meanwhile
+            whole = _finished_already(context, cfg, identity, describe)
+        if whole is None:
+            whole = make()
+            publish(context, whole, replace=redo)
+    return whole
+
+
+def _finished_already(
     context: Context, cfg: DictConfig, identity: str, describe: Plain
 ) -> Run | None:
     """The finished run of this identity with the evaluation that the configuration asks for."""
-    whole = find_run(context.output_dir, identity, evaluation=evaluation_digest(cfg))
+    whole = finished_run(context, identity, evaluation=evaluation_digest(cfg))
     if whole is not None:
         log.info("%s is finished already: %s", describe["labels"]["name"], whole.folder)
     return whole

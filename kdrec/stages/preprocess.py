@@ -9,10 +9,10 @@ from typing import Any, Protocol
 
 from omegaconf import DictConfig
 
-from kdrec.artifacts import digest, sha256_file
+from kdrec.artifacts import atomic_dir, digest, read_json, sha256_file
 from kdrec.data.preprocess import Prepared, prepare
 from kdrec.data.sources import fetch
-from kdrec.data.store import exists, load, save
+from kdrec.data.store import MANIFEST, exists, listed, load, save
 from kdrec.errors import KdrecError
 from kdrec.locks import lock
 from kdrec.progress import task
@@ -63,7 +63,7 @@ def source(cfg: DictConfig, context: Context) -> list[str]:
 
 def how_to_preprocess(overrides: list[str]) -> str:
     """Which command makes the split of a later command."""
-    keys = ("dataset", "protocol", "split_seed", "data_dir", "output_dir", "allow_code")
+    keys = ("dataset", "protocol", "split_seed", "data_dir", "output_dir", "share", "allow_code")
     words = repeated(overrides, keys)
     if words is None:
         return "Run the same command with upstream=make."
@@ -90,35 +90,67 @@ def ensure_split(cfg: DictConfig, context: Context, *, own: bool = False) -> Dat
     )
     folder = context.data_dir / "processed" / cfg.dataset.name / identity[:16]
     with lock(context.data_dir / ".locks" / f"{identity[:16]}.lock", f"the split {folder}"):
-        if exists(folder) and not (own and context.force):
-            return Data(load(folder), identity, folder)
+        redo = own and context.force
+        if not redo and _is_here(context, identity, folder):
+            found = Data(load(folder), identity, folder)
+            _publish(context, identity, folder)
+            return found
         if context.require and not own:
             raise KdrecError(
                 f"The split {folder} is missing, and upstream=require.",
                 how_to_preprocess(context.overrides),
             )
-        files = fetch_files(cfg, context)
-        with task(f"preprocessing {cfg.dataset.name}", total=3, unit="step") as progress:
-            raw = instantiate(cfg.dataset.reader)(files)
-            progress.advance()
-            if "split" in raw.frame and cfg.protocol.name != "given":
-                log.warning(
-                    "%s comes with a split of its own, and protocol=%s makes another; to use its "
-                    "own: protocol=given",
-                    cfg.dataset.name,
-                    cfg.protocol.name,
-                )
-            prepared = prepare(
-                raw,
-                **dataset["filters"],
-                protocol=instantiate(cfg.protocol.splitter),
-                seed=cfg.split_seed,
-            )
-            progress.advance()
-            save(prepared, folder)
-            progress.advance()
-        log.info("Split kept in %s", folder)
+        with context.made_once(identity, f"the split {folder.name} of {cfg.dataset.name}"):
+            waited = context.share is not None and not redo
+            if not (waited and _is_here(context, identity, folder)):
+                _make(cfg, context, folder)
+                _publish(context, identity, folder, replace=redo)
         return Data(load(folder), identity, folder)
+
+
+def _make(cfg: DictConfig, context: Context, folder: Path) -> None:
+    """Makes the split from the raw files."""
+    dataset: dict[str, Any] = plain(cfg.dataset)
+    files = fetch_files(cfg, context)
+    with task(f"preprocessing {cfg.dataset.name}", total=3, unit="step") as progress:
+        raw = instantiate(cfg.dataset.reader)(files)
+        progress.advance()
+        if "split" in raw.frame and cfg.protocol.name != "given":
+            log.warning(
+                "%s comes with a split of its own, and protocol=%s makes another; to use its "
+                "own: protocol=given",
+                cfg.dataset.name,
+                cfg.protocol.name,
+            )
+        prepared = prepare(
+            raw,
+            **dataset["filters"],
+            protocol=instantiate(cfg.protocol.splitter),
+            seed=cfg.split_seed,
+        )
+        progress.advance()
+        save(prepared, folder)
+        progress.advance()
+    log.info("Split kept in %s", folder)
+
+
+def _is_here(context: Context, identity: str, folder: Path) -> bool:
+    """Whether the split is in its folder, copied from the share if need be."""
+    if exists(folder) or context.share is None:
+        return exists(folder)
+    entry = context.share.find(_key(identity), listed)
+    return entry is not None and context.share.fetch(entry, atomic_dir(folder))
+
+
+def _publish(context: Context, identity: str, folder: Path, *, replace: bool = False) -> None:
+    """Shows the split to other machines."""
+    if context.share is not None:
+        files = listed(read_json(folder / MANIFEST), folder / MANIFEST)
+        context.share.publish(_key(identity), folder, files, replace=replace)
+
+
+def _key(identity: str) -> str:
+    return f"splits/{identity}"
 
 
 def run(cfg: DictConfig) -> float | None:

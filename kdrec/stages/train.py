@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from omegaconf import DictConfig
 
-from kdrec.artifacts import Run, digest, find_run
+from kdrec.artifacts import Run, digest
 from kdrec.errors import KdrecError, StorageError
 from kdrec.locks import lock
 from kdrec.methods.base import Teacher
@@ -27,8 +27,8 @@ from kdrec.stages.members import (
 from kdrec.stages.models import (
     VERSION,
     evaluated,
-    finished_already,
     fit_options,
+    found_or_made,
     labels,
     model_identity,
     obtain,
@@ -36,7 +36,7 @@ from kdrec.stages.models import (
 )
 from kdrec.stages.output import show_run
 from kdrec.stages.preprocess import Data, Identified, ensure_split
-from kdrec.stages.weights import load_model, load_trajectory, trained_run
+from kdrec.stages.weights import finished_run, load_model, load_trajectory, publish, trained_run
 
 
 def teacher_identity(cfg: DictConfig, data: Identified) -> str:
@@ -68,7 +68,7 @@ def how_to_train(cfg: DictConfig, overrides: list[str]) -> str:
     """
     again = ("dataset", "protocol", "teacher", "teacher_fit", "teacher_dim", "ensemble",
              "debias", "split_seed", "evaluation", "metric", "data_dir", "output_dir",
-             "allow_code")  # fmt: skip
+             "share", "allow_code")  # fmt: skip
     own = ("teacher_lr", "teacher_l2", "teacher_seed")
     words = repeated(overrides, (*again, *own))
     if words is None:
@@ -120,7 +120,7 @@ def ensure_teacher(
     if is_ensemble(cfg.teacher):
         describe["parents"] |= _ensure_members(cfg, context, data, redo=redo and not own)
     with lock(context.lock_file(identity), f"the teacher {name}"):
-        if context.require and not own and find_run(context.output_dir, identity) is None:
+        if context.require and not own and finished_run(context, identity) is None:
             raise KdrecError(
                 f"The teacher {name} is missing, and upstream=require.",
                 how_to_train(cfg, context.overrides),
@@ -159,7 +159,10 @@ def _ensure_members(cfg: DictConfig, context: Context, data: Data, *, redo: bool
     parents = {}
     for name, one in member_configs(cfg).items():
         run = None if redo else trained_run(context, teacher_identity(one, data))
-        run = run or ensure_teacher(one, replace(context, config=plain(one)), data, redo=redo)
+        if run is None:
+            run = ensure_teacher(one, replace(context, config=plain(one)), data, redo=redo)
+        else:
+            publish(context, run)
         parents[f"teacher {name}"] = {"identity": run.identity, "folder": str(run.folder)}
     return parents
 
@@ -175,13 +178,16 @@ def _obtain_ensemble(
     redo: bool,
 ) -> Run:
     """The finished run of an ensemble whose members are trained: its evaluation."""
-    if not redo and (whole := finished_already(context, cfg, identity, describe)) is not None:
-        return whole
-    with context.new_run("train", identity, own=own) as record:
-        model = _load_ensemble(cfg, context, data).scorer
-        assert isinstance(model, Ensemble)  # noqa: S101  (narrows the type)
-        training = {"ensemble": str(cfg.teacher.ensemble), "members": sorted(cfg.teacher.members)}
-        return evaluated(record, cfg, data, model, describe=describe, training=training)
+
+    def make() -> Run:
+        with context.new_run("train", identity, own=own) as record:
+            model = _load_ensemble(cfg, context, data).scorer
+            assert isinstance(model, Ensemble)  # noqa: S101  (narrows the type)
+            members = sorted(cfg.teacher.members)
+            training = {"ensemble": str(cfg.teacher.ensemble), "members": members}
+            return evaluated(record, cfg, data, model, describe=describe, training=training)
+
+    return found_or_made(context, cfg, identity, describe, redo=redo, make=make)
 
 
 def _load_ensemble(cfg: DictConfig, context: Context, data: Data) -> Teacher:

@@ -11,11 +11,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from kdrec.artifacts import Run, atomic_path, finished_runs
+from kdrec.artifacts import Json, Run, atomic_path, find_run, finished_runs
 from kdrec.data.interactions import Split
 from kdrec.errors import StorageError
 from kdrec.models.base import Scorer, frozen
 from kdrec.seeding import torch_stream
+from kdrec.share import runs as shared
 from kdrec.stages.context import Context, Plain, Record, target_name
 from kdrec.stages.instances import instantiate
 from kdrec.stages.preprocess import Data
@@ -124,10 +125,67 @@ def load_trajectory(
 
 
 def trained_run(context: Context, identity: str) -> Run | None:
-    """The newest finished run of this identity that holds the weights themselves."""
+    """The newest finished run of this identity that holds the weights themselves.
+
+    One of another machine is copied here if there is none.
+    """
+    found = _trained_here(context, identity)
+    if found is None and context.share is not None:
+        found = shared.bring(
+            context.share, context.output_dir, identity, evaluation=None, wanted=_has_weights
+        )
+    return found
+
+
+def finished_run(context: Context, identity: str, *, evaluation: str | None = None) -> Run | None:
+    """The newest finished run of this identity and evaluation.
+
+    One of another machine is copied here if there is none; if it is an evaluation alone, only with
+    the weights that were evaluated.
+    """
+    found = find_run(context.output_dir, identity, evaluation=evaluation)
+    if found is not None or context.share is None:
+        return found
+
+    def usable(manifest: Json) -> bool:
+        whole = _has_weights(manifest) or _is_of_members(manifest)
+        return whole or trained_run(context, identity) is not None
+
+    return shared.bring(
+        context.share, context.output_dir, identity, evaluation=evaluation, wanted=usable
+    )
+
+
+def publish(context: Context, run: Run, *, replace: bool = False) -> None:
+    """Shows a finished run to other machines, with the weights that were evaluated.
+
+    Args:
+        context: Has the share; without one nothing is done.
+        run: The run.
+        replace: Whether it takes the place of what is shared already.
+    """
+    if context.share is None:
+        return
+    if not _has_weights(run.manifest) and not _is_of_members(run.manifest):
+        trained = _trained_here(context, run.identity)
+        if trained is not None:
+            shared.publish(context.share, trained, replace=False)
+    shared.publish(context.share, run, replace=replace)
+
+
+def _trained_here(context: Context, identity: str) -> Run | None:
     found = [
         run
         for run in finished_runs(context.output_dir)
-        if run.identity == identity and WEIGHTS in run.manifest["artifacts"]
+        if run.identity == identity and _has_weights(run.manifest)
     ]
     return max(found, key=lambda run: str(run.manifest["finished"]), default=None)
+
+
+def _has_weights(manifest: Json) -> bool:
+    return WEIGHTS in manifest["artifacts"]
+
+
+def _is_of_members(manifest: Json) -> bool:
+    """Whether it is of an ensemble, which has no weights of its own."""
+    return "members" in manifest["training"]
