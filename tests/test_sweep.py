@@ -7,6 +7,9 @@ import json
 import os
 import pickle
 import signal
+import subprocess
+import sys
+import time
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -19,6 +22,7 @@ from hydra.core.global_hydra import GlobalHydra
 
 from kdrec.artifacts import finished_runs
 from kdrec.cli import job
+from kdrec.cli.launch import processes
 from kdrec.cli.launch.processes import JoblibLauncher
 from kdrec.cli.launch.task import Outcome
 from kdrec.cli.watch import Watch, claimed
@@ -27,6 +31,7 @@ from kdrec.sweeps import records
 from kdrec.sweeps.records import Record
 from kdrec.sweeps.status import Status, lasting
 from tests import clitoys
+from tests.conftest import ROOT
 from tests.program import kd
 
 
@@ -66,12 +71,15 @@ def test_a_sweep_outlives_its_failures_and_writes_all_down(world):
     assert "Sweep: 3 jobs in" in shown.stderr
 
 
-def test_an_interrupt_ends_the_sweep(world):
-    shown = kd("distill", "-m", "fail=interrupt,''", status=130)
+@pytest.mark.parametrize("how", ["interrupt", "sigterm"])
+def test_an_interrupt_ends_the_sweep_and_so_does_sigterm(world, how):
+    shown = kd("distill", "-m", f"fail={how},''", status=130)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     assert len(world.seen) == 1
     assert json.loads((world.out / "sweep/sweep.json").read_text())["state"] == "interrupted"
     assert [row["state"] for row in table(world.out / "sweep")] == ["interrupted"]
     assert "Sweep: 1 of 2 jobs" in shown.stderr
+    assert "The same command again makes what is missing" in shown.stderr
 
 
 def test_a_sweeper_that_judges_its_jobs_hears_of_a_failure(world, monkeypatch):
@@ -126,6 +134,17 @@ def test_jobs_elsewhere_outlive_the_interrupt_of_the_one_who_watches(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         watch()
     assert [row["state"] for row in table(tmp_path)] == ["interrupted", "running"]
+
+
+def test_a_job_is_called_by_what_was_typed_and_sets_it_apart(tmp_path, capsys):
+    jobs = [["seed=0", "lr=1e-4", "force=true"], ["seed=1", "lr=1e-4", "force=true"]]
+    with Watch(tmp_path, "distill", [], jobs, quiet=False):
+        for number in range(2):  # Hydra writes them in its own way
+            words = (f"seed={number}", "lr=0.0001", "force=True")
+            records.write(tmp_path, one(number, records.DONE, overrides=words))
+    told = capsys.readouterr().err
+    assert "seed=1  [2 of 2]" in told
+    assert "force" not in told
 
 
 def test_two_sweeps_never_share_a_folder_and_a_second_begins_anew(tmp_path):
@@ -211,6 +230,60 @@ def test_a_killed_worker_costs_its_own_job_alone_and_that_begins_again(tmp_path)
     pids = {pid for toy in toys for pid in toy.tries}
     assert len(pids) < 8, "a worker takes one job after another"
     assert str(os.getpid()) not in pids
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_a_worker_that_dies_before_it_has_its_job_costs_no_more(tmp_path, monkeypatch, gone):
+    made = []
+
+    class Frail(processes.Worker):
+        def __init__(self) -> None:
+            super().__init__()
+            made.append(self)
+            if len(made) == 1:  # as when the kernel takes it while it still imports
+                self._process.kill()
+                if gone:
+                    self._process.join()
+
+    monkeypatch.setattr(processes, "Worker", Frail)
+    tasks = {n: (lambda n=n: Toy(n, tmp_path)) for n in range(2)}
+    outcomes = JoblibLauncher(n_jobs=1, max_retries=1).run(tasks)  # type: ignore[arg-type]
+    assert {one.number: one.value for one in outcomes} == {0: 0, 1: 1}
+    assert len(made) == 2
+
+
+@dataclass
+class Sleeper(Toy):
+    """A task that takes a minute, unless it is asked to stop."""
+
+    def execute(self) -> Outcome:
+        place = self.folder / "sleeper"
+        place.write_text("sleeps")
+        try:
+            time.sleep(60)
+        except KeyboardInterrupt:
+            place.write_text("stopped")
+            raise
+        return Outcome(self.number, None, "", "")
+
+
+def test_workers_stop_when_their_launcher_is_killed(tmp_path):
+    code = (
+        "from pathlib import Path; from tests.test_sweep import JoblibLauncher, Sleeper; "
+        f"sleeper = Sleeper(0, Path({str(tmp_path)!r})); "
+        "list(JoblibLauncher(n_jobs=1, max_retries=0).run({0: lambda: sleeper}))"
+    )
+    launcher = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
+    for wanted in ("sleeps", "stopped"):
+        for _ in range(600):
+            place = tmp_path / "sleeper"
+            if place.exists() and place.read_text() == wanted:
+                break
+            time.sleep(0.05)
+        else:
+            raise AssertionError(f"the worker never said {wanted}")
+        launcher.kill()
+    launcher.wait()
 
 
 def test_the_cores_are_shared_out(monkeypatch):

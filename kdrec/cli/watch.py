@@ -134,6 +134,8 @@ class Watch:
             self._refresh("interrupted", gone=records.INTERRUPTED)
         if not self.quiet and self._status.records:
             say(self._summary())
+        if isinstance(error, KeyboardInterrupt) and not str(error):  # jobs of other processes
+            say("The same command again makes what is missing, and goes on where it was stopped.")
 
     def check(self) -> None:
         """Says what failed.
@@ -198,11 +200,12 @@ class Watch:
         }
 
     def _name(self, record: Record) -> str:
-        """What sets the job apart from the others."""
+        """What sets the job apart from the others, as it was typed if that is known."""
         jobs = self.jobs or [one.overrides for one in self._status.records]
+        words = self.jobs[record.job] if self.jobs else record.overrides
         common = set.intersection(*(set(job) for job in jobs)) if len(jobs) > 1 else set()
-        own = [word for word in record.overrides if word not in common]
-        return " ".join(own or record.overrides)
+        own = [word for word in words if word not in common]
+        return " ".join(own or words)
 
     def _tell(self, record: Record) -> None:
         bad = record.state in (records.FAILED, records.LOST)

@@ -8,10 +8,12 @@ it is, and costs that one job.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import multiprocessing
 import os
 import signal
+import threading
 from collections import deque
 from collections.abc import Iterator
 from multiprocessing.connection import Connection, wait
@@ -69,13 +71,14 @@ class JoblibLauncher(ParallelLauncher):
                     number, died = waiting.popleft()
                     task = tasks[number]()
                     worker = idle.pop() if idle else Worker()
-                    worker.pipe.send(task)
+                    with contextlib.suppress(OSError):  # a dead one is known by its pipe's end
+                        worker.pipe.send(task)
                     busy[worker.pipe] = (worker, task, died)
                 for pipe in [pipe for pipe in wait(list(busy)) if isinstance(pipe, Connection)]:
                     worker, task, died = busy.pop(pipe)
                     try:
                         outcome = pipe.recv()
-                    except EOFError:
+                    except (EOFError, OSError):  # OSError: dead before it took the task, or midway
                         error = worker.death()
                         if died < self.max_retries:
                             log.warning("Job %d: %s It begins again.", task.number, error.what)
@@ -86,6 +89,9 @@ class JoblibLauncher(ParallelLauncher):
                     else:
                         idle.append(worker)
                         yield outcome
+        except KeyboardInterrupt:
+            log.warning("Stopping %d jobs: a training ends its epoch first", len(busy))
+            raise
         finally:
             for worker in [*idle, *(worker for worker, _, _ in busy.values())]:
                 worker.stop()
@@ -129,15 +135,28 @@ class Worker:
 def _serve(pipe: Connection) -> None:
     """Does what comes through the pipe until it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the launcher says when to stop
-    signal.signal(signal.SIGTERM, lambda *_: _interrupt())
-    try:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # between two tasks the end of the pipe says it
+    threading.Thread(target=_outlive, name="kdrec-launcher", daemon=True).start()
+    with contextlib.suppress(EOFError, BrokenPipeError, KeyboardInterrupt):
         while True:
-            pipe.send(pipe.recv().execute())
-    except (EOFError, BrokenPipeError, KeyboardInterrupt):
-        pipe.close()
-        logging.disable()  # what libraries have to say at the exit
+            task = pipe.recv()
+            signal.signal(signal.SIGTERM, _interrupt)
+            outcome = task.execute()
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            pipe.send(outcome)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    pipe.close()
+    logging.disable()  # what libraries have to say at the exit
 
 
-def _interrupt() -> None:
+def _outlive() -> None:
+    """Asks this process to stop once the launcher is gone, which may have been killed."""
+    launcher = multiprocessing.parent_process()
+    if launcher is not None:
+        launcher.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _interrupt(*_: object) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough
     raise KeyboardInterrupt
