@@ -51,12 +51,15 @@ def table(folder: Path) -> list[dict[str, str]]:
 def test_a_sweep_outlives_its_failures_and_writes_all_down(world):
     shown = kd("distill", "-m", "fail=data,'',bug", "seed=3", status=1)
     sweep = world.out / "sweep"
+    trace = f"The log in {table(sweep)[2]['folder']} has the traceback."
     states = [(row["state"], row["what"], row["hint"]) for row in table(sweep)]
     assert states == [
         ("failed", "no data here", "fetch them"),
         ("found", "", ""),  # the toy stage makes no run of its own
-        ("failed", "ValueError: surprise", "Its log file has the traceback."),
+        ("failed", "ValueError: surprise", trace),
     ]
+    assert "  fetch them\n" in shown.stderr
+    assert f"  {trace}\n" in shown.stderr
     about = json.loads((sweep / "sweep.json").read_text())
     assert (about["state"], about["command"], about["total"]) == ("ended", "distill", 3)
     assert (about["counts"]["failed"], about["counts"]["found"]) == (2, 1)

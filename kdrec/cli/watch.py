@@ -147,7 +147,12 @@ class Watch:
         if not bad:
             return
         few = bad[:_SHOWN]
-        lines = [f"job {one.job} ({self._name(one)}), {one.state}: {one.what}" for one in few]
+        lines, hints = [], set()
+        for one in few:
+            lines.append(f"job {one.job} ({self._name(one)}), {one.state}: {one.what}")
+            if one.hint not in hints:  # jobs often fail for one reason
+                lines += [f"  {line}" for line in one.hint.splitlines()]
+            hints.add(one.hint)
         lines += [f"and {len(bad) - len(few)} more: {self.folder / 'sweep.csv'}"] * (bad != few)
         lines.append("The same command again makes these alone: what is finished is found.")
         what = f"{len(bad)} of {len(self._status.records)} jobs did not finish."

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from kdrec.artifacts import Run, atomic_path, finished_runs
+from kdrec.artifacts import REMAKE, Run, atomic_path, finished_runs
 from kdrec.data.interactions import Split
 from kdrec.errors import StorageError
 from kdrec.models.base import Scorer, frozen
@@ -82,15 +82,14 @@ def load_model(
         )
     model = build(model_cfg, data.prepared.split, 0)
     path = run.file(file)
-    again = "Remove that folder, or run the command again with force=true."
     try:
         state = load_file(path)
     except (SafetensorError, OSError) as error:
-        raise StorageError(f"{path} is no readable safetensors file: {error}.", again) from error
+        raise StorageError(f"{path} is no readable safetensors file: {error}.", REMAKE) from error
     wrong = misfit(model.state_dict(), state)
     if wrong:
         raise StorageError(
-            f"{path} is not of this {target_name(model_cfg)} on this data set: {wrong}.", again
+            f"{path} is not of this {target_name(model_cfg)} on this data set: {wrong}.", REMAKE
         )
     model.load_state_dict(state)
     return model.to(device).eval()
@@ -127,7 +126,7 @@ def trained_run(context: Context, identity: str) -> Run | None:
     """The newest finished run of this identity that holds the weights themselves."""
     found = [
         run
-        for run in finished_runs(context.output_dir)
-        if run.identity == identity and WEIGHTS in run.manifest["artifacts"]
+        for run in finished_runs(context.output_dir, identity)
+        if WEIGHTS in run.manifest["artifacts"]
     ]
     return max(found, key=lambda run: str(run.manifest["finished"]), default=None)

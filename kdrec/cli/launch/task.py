@@ -70,7 +70,8 @@ class Task:
                     self.fail(error)
                     return Outcome(self.number, None, "", out.getvalue())
         if ended.status == JobStatus.FAILED:
-            what, _ = records.reason(ended._return_value)  # noqa: SLF001  (reading it would raise)
+            raised = ended._return_value  # noqa: SLF001  (reading it would raise)
+            what, _ = records.reason(raised, str(ended.working_dir))
             return Outcome(self.number, None, what, out.getvalue())
         return Outcome(self.number, ended.return_value, "", out.getvalue())
 
