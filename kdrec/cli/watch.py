@@ -209,6 +209,7 @@ class Watch:
         jobs = self.jobs or [one.overrides for one in self._status.records]
         words = self.jobs[record.job] if self.jobs else record.overrides
         common = set.intersection(*(set(job) for job in jobs)) if len(jobs) > 1 else set()
+        words = [word for word in words if not word.lstrip("+~").startswith("hydra")]
         own = [word for word in words if word not in common]
         return " ".join(own or words)
 
@@ -232,7 +233,8 @@ class Watch:
     def _summary(self) -> str:
         took = lasting((datetime.now(UTC) - self._started).total_seconds())
         begun, total = len(self._status.records), self._total
-        some = f"{begun} of {total} jobs" if total not in (None, begun) else f"{begun} jobs"
+        some = f"{begun} of {total}" if total not in (None, begun) else f"{begun}"
+        some += " job" if total == 1 or (total is None and begun == 1) else " jobs"
         best = self._status.best
         worth = f"; best {best.value:.4f}: {self._name(best)}" if best and best.value else ""
         table = self.folder / "sweep.csv"

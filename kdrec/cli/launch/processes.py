@@ -90,7 +90,7 @@ class JoblibLauncher(ParallelLauncher):
                         idle.append(worker)
                         yield outcome
         except KeyboardInterrupt:
-            log.warning("Stopping %d jobs: a training ends its epoch first", len(busy))
+            log.warning("Jobs to stop: %d; a training ends its epoch first", len(busy))
             raise
         finally:
             for worker in [*idle, *(worker for worker, _, _ in busy.values())]:
