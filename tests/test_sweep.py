@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import pickle
+import platform
 import signal
 import subprocess
 import sys
@@ -19,12 +21,16 @@ from pathlib import Path
 import pytest
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobStatus
+from omegaconf import OmegaConf
+from rich.console import Console
 
 from kdrec.artifacts import finished_runs
-from kdrec.cli import job
+from kdrec.cli import job, sweeptable
 from kdrec.cli.launch import processes
 from kdrec.cli.launch.processes import JoblibLauncher
-from kdrec.cli.launch.task import Outcome
+from kdrec.cli.launch.task import Outcome, Task
 from kdrec.cli.watch import Watch, claimed
 from kdrec.errors import KdrecError, UsageError
 from kdrec.sweeps import records
@@ -110,6 +116,44 @@ def test_a_worker_gets_all_that_a_job_needs_and_sends_back_what_it_printed(world
     assert all(hydra is not None and roles for hydra, roles in hydras)
     assert len(hydras) == 2
     assert [row["state"] for row in table(world.out / "sweep")] == ["found", "failed"]
+
+
+def test_a_sweeper_that_judges_hears_of_a_job_that_never_began(tmp_path, monkeypatch):
+    monkeypatch.setattr(HydraConfig, "set_config", lambda *_: None)
+
+    def outcome(sweeper: str) -> Outcome:
+        hydra = {
+            "job": {"num": 3}, "overrides": {"task": ["seed=3"]}, "sweeper": {"_target_": sweeper},
+            "sweep": {"dir": str(tmp_path), "subdir": "3"},
+        }  # fmt: skip
+        config = OmegaConf.create({"hydra": hydra})
+        return Task(None, None, config, "", {}, {}).fail(KdrecError("killed"))  # type: ignore[arg-type]
+
+    assert outcome(job.BASIC_SWEEPER).returned().status is JobStatus.COMPLETED
+    judged = outcome("of.another").returned()
+    assert judged.status is JobStatus.FAILED
+    record = records.read(records.path_of(tmp_path, 3))
+    assert record is not None
+    assert (record.state, record.what) == ("failed", "killed")
+
+
+def test_the_table_shows_how_far_the_best_what_runs_and_what_failed():
+    status = Status(
+        [
+            one(0, records.DONE, value=0.25, seconds=2.0),
+            one(1, records.FAILED, what="no [data] here"),
+            one(2, records.RUNNING, host=platform.node()),
+        ],
+        4,
+    )
+    console = Console(width=60, file=io.StringIO())
+    console.print(sweeptable.table("distill", status, ", soon", lambda record: f"n={record.job}"))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    words = [" ".join(line.replace("\u2501", "").split()) for line in text.splitlines()]
+    assert "2/4 1 done, 1 failed, 1" in words[0]
+    assert any(line.startswith("best 0 0.2500 n=0") for line in words)
+    assert any(line.startswith("running 2") and line.endswith("n=2") for line in words)
+    assert "failed 1 n=1: no [data] here" in words
 
 
 def test_a_folder_may_have_any_name(world):
@@ -213,8 +257,9 @@ class Toy:
             os.kill(os.getpid(), signal.SIGKILL)
         return Outcome(self.number, self.number, "", os.environ["OMP_NUM_THREADS"])
 
-    def fail(self, error: BaseException) -> None:
+    def fail(self, error: BaseException) -> Outcome:
         (self.folder / f"{self.number}.failed").write_text(str(error))
+        return Outcome(self.number, None, "", "")
 
     @property
     def tries(self) -> list[str]:

@@ -84,8 +84,7 @@ class JoblibLauncher(ParallelLauncher):
                             log.warning("Job %d: %s It begins again.", task.number, error.what)
                             waiting.append((task.number, died + 1))
                         else:
-                            task.fail(error)
-                            yield Outcome(task.number, None, "", "")
+                            yield task.fail(error)
                     else:
                         idle.append(worker)
                         yield outcome
