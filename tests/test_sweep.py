@@ -346,6 +346,8 @@ def test_the_cores_are_shared_out(monkeypatch):
     assert of[0].threads(100) == 3
     with pytest.raises(UsageError, match="n_jobs=0"):
         JoblibLauncher(n_jobs=0, max_retries=0).at_once(1)
+    with pytest.raises(UsageError, match="max_retries=-1 is out of range"):
+        JoblibLauncher(n_jobs=1, max_retries=-1).at_once(1)
 
 
 def test_a_launchers_options_are_checked_beforehand(world):

@@ -128,7 +128,9 @@ class Watch:
                 lines += [f"  {line}" for line in one.hint.splitlines()]
             hints.add(one.hint)
         lines += [f"and {len(bad) - len(few)} more: {self.folder / 'sweep.csv'}"] * (bad != few)
-        lines.append("The same command again makes these alone: what is finished is found.")
+        lines.append(
+            "Once that is mended, the same command makes these alone: what is finished is found."
+        )
         what = f"{len(bad)} of {len(self._status.records)} jobs did not finish."
         raise KdrecError(what, "\n".join(lines))
 

@@ -21,6 +21,7 @@ from multiprocessing.connection import Connection, wait
 from kdrec.cli.launch.base import ParallelLauncher, Tasks, cores
 from kdrec.cli.launch.task import Outcome, Task
 from kdrec.errors import KdrecError, UsageError
+from kdrec.ranges import Natural, check_range
 
 log = logging.getLogger(__name__)
 
@@ -49,13 +50,14 @@ class JoblibLauncher(ParallelLauncher):
         """As many as were asked for, and no more than there are jobs.
 
         Raises:
-            UsageError: If none was asked for.
+            UsageError: If none was asked for, or fewer than no retries.
         """
-        if self.n_jobs == 0 or self.max_retries < 0:
+        if self.n_jobs == 0:
             raise UsageError(
-                f"hydra.launcher has n_jobs={self.n_jobs} and max_retries={self.max_retries}.",
-                "n_jobs is how many jobs run at once (-1: one a core), max_retries at least 0.",
+                "hydra.launcher.n_jobs=0 runs nothing.",
+                "Give how many jobs are to run at once; -1: one a core.",
             )
+        check_range("hydra.launcher.max_retries", self.max_retries, Natural)
         asked = self.n_jobs if self.n_jobs > 0 else cores() + 1 + self.n_jobs
         return max(1, min(asked, n_jobs))
 
