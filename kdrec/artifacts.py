@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 SCHEMA = 2
 UNSEALED = 1  # the schema of manifests that had no checksum of their own; they are read unchecked
 MANIFEST = "manifest.json"
+REMAKE = "Remove its folder, and run the command again: what is missing is made again."
 RUN_PATTERNS = ("runs/*/*/manifest.json", "sweeps/*/*/*/manifest.json")
 
 Json = Mapping[str, Any]
@@ -110,9 +111,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise StorageError(
-            f"{path} cannot be read: {error}.", "Remove its folder and run the stage again."
-        ) from error
+        raise StorageError(f"{path} cannot be read: {error}.", REMAKE) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,12 +139,12 @@ class Run:
         if not path.is_file():
             raise StorageError(
                 f"{path} is missing, though the run is marked as finished.",
-                "Remove that folder, or run the command again with force=true.",
+                REMAKE,
             )
         if (actual := sha256_file(path)) != expected:
             raise StorageError(
                 f"{path} is damaged: sha256 is {actual[:12]}..., {expected[:12]}... was written.",
-                "Remove that folder, or run the command again with force=true.",
+                REMAKE,
             )
         return path
 
@@ -169,30 +168,43 @@ def check_manifest(manifest: object, where: object) -> dict[str, Any]:
     Raises:
         StorageError: If it is no manifest of this version, or not what was written.
     """
-    again = "Remove its folder, or run the command again with force=true."
     if not isinstance(manifest, dict) or "schema" not in manifest:
-        raise StorageError(f"{where} is no manifest: it holds no JSON object with a schema.", again)
+        raise StorageError(
+            f"{where} is no manifest: it holds no JSON object with a schema.", REMAKE
+        )
     schema = manifest["schema"]
     if schema not in (UNSEALED, SCHEMA):
-        raise StorageError(f"{where} cannot be read: its schema is {schema}, not {SCHEMA}.", again)
+        raise StorageError(f"{where} cannot be read: its schema is {schema}, not {SCHEMA}.", REMAKE)
     if (schema == SCHEMA or SEAL in manifest) and not is_intact(manifest):
-        raise StorageError(f"{where} is damaged: it does not have the sha256 that it names.", again)
+        raise StorageError(
+            f"{where} is damaged: it does not have the sha256 that it names.", REMAKE
+        )
     return manifest
 
 
-def finished_runs(output_dir: Path) -> Iterator[Run]:
-    """All finished runs below `output_dir`; an unreadable manifest is named in a warning."""
+def finished_runs(output_dir: Path, identity: str | None = None) -> Iterator[Run]:
+    """The finished runs below `output_dir`; an unreadable manifest is named in a warning.
+
+    Args:
+        output_dir: Where `runs/` and `sweeps/` are.
+        identity: Only those of this identity. Manifests that nowhere have it are not parsed: each
+            job of a sweep looks through the runs of all.
+    """
     for pattern in RUN_PATTERNS:
         for path in sorted(output_dir.glob(pattern)):
             try:
+                if identity is not None and identity.encode() not in path.read_bytes():
+                    continue
                 manifest = read_manifest(path)
-            except StorageError as error:
-                log.warning("%s It is left out.", error.what)
+            except (StorageError, OSError) as error:
+                what = error.what if isinstance(error, StorageError) else f"{error}."
+                log.warning("%s It is left out.", what)
                 continue
             if missing := {"identity", "finished", "artifacts"} - manifest.keys():
                 log.warning("%s lacks %s. It is left out.", path, ", ".join(sorted(missing)))
                 continue
-            yield Run(path.parent, manifest)
+            if identity is None or manifest["identity"] == identity:
+                yield Run(path.parent, manifest)
 
 
 def find_run(output_dir: Path, identity: str, *, evaluation: str | None = None) -> Run | None:
@@ -205,9 +217,8 @@ def find_run(output_dir: Path, identity: str, *, evaluation: str | None = None) 
     """
     found = [
         run
-        for run in finished_runs(output_dir)
-        if run.identity == identity
-        and (evaluation is None or run.manifest.get("evaluation") == evaluation)
+        for run in finished_runs(output_dir, identity)
+        if evaluation is None or run.manifest.get("evaluation") == evaluation
     ]
     return max(found, key=lambda run: str(run.manifest["finished"]), default=None)
 

@@ -30,17 +30,24 @@ class InterruptedTraining(KeyboardInterrupt):
         name: What was trained.
         epoch: The last epoch.
         kept: The epoch of the state that is on disk; 0 if there is none.
+        forced: Whether the command had force=true, which does not go on from there.
     """
 
-    def __init__(self, name: str, epoch: int, kept: int) -> None:
-        after = f"interrupted after epoch {epoch} of {name}"
-        if kept == epoch:
-            then = "the same command goes on from there (force=true starts anew)"
-        elif kept:
-            then = f"it could not be kept: the same command goes on from epoch {kept}"
-        else:
+    def __init__(self, name: str, epoch: int, kept: int, *, forced: bool = False) -> None:
+        self.name, self.epoch, self.kept = name, epoch, kept
+        there = "from there" if kept == epoch else f"from epoch {kept}"
+        if not kept:
             then = "it could not be kept, and the same command starts anew"
-        super().__init__(f"{after}; {then}")
+        elif forced:
+            then = (
+                f"the same command starts anew; without force=true it goes on {there}, "
+                "or takes what is finished"
+            )
+        elif kept == epoch:
+            then = "the same command goes on from there (force=true starts anew)"
+        else:
+            then = f"it could not be kept: the same command goes on {there}"
+        super().__init__(f"interrupted after epoch {epoch} of {name}; {then}")
 
 
 class UsageError(KdrecError):

@@ -7,9 +7,11 @@ import platform
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from kdrec import artifacts
 from kdrec.artifacts import (
     atomic_dir,
     atomic_path,
@@ -97,6 +99,26 @@ def test_the_newest_run_of_an_identity_and_evaluation_is_found(tmp_path: Path) -
     first = find_run(tmp_path, "abc", evaluation="e1")
     assert first is not None
     assert first.manifest["finished"] == "2026-01-02"
+
+
+def test_only_manifests_with_the_identity_are_parsed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("abc", "other", "another"):
+        finished(tmp_path, name, "2026-01-01")
+    parsed: list[str] = []
+    original = artifacts.read_manifest
+
+    def counted(path: Path) -> dict[str, Any]:
+        manifest = original(path)
+        parsed.append(manifest["identity"])
+        return manifest
+
+    monkeypatch.setattr(artifacts, "read_manifest", counted)
+    run = find_run(tmp_path, "other")
+    assert run is not None
+    assert run.identity == "other", "and not one that only contains it"
+    assert sorted(parsed) == ["another", "other"]
 
 
 def test_a_damaged_artefact_is_named(tmp_path: Path) -> None:

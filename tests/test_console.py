@@ -42,6 +42,19 @@ def test_a_bar_shows_name_count_fields_and_time_left():
     assert "left at most" in text
 
 
+def test_a_bar_that_skips_what_was_done_earlier_is_still_drawn():
+    made = terminal()
+    bars = console.Bars(made)
+    with bars.task("student", 10, "epoch") as task:
+        task.skip(4)
+        task.advance(1, loss=0.25)
+        bars.progress.refresh()
+        text = drawn(made)
+    assert "5/10" in text
+    assert "epochs" in text
+    assert "loss 0.2500" in text
+
+
 def test_bars_are_drawn_only_while_there_is_a_task():
     bars = console.Bars(terminal())
     with bars.task("outer", None, "file") as outer:

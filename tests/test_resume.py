@@ -86,7 +86,8 @@ def test_force_starts_anew_and_so_does_what_is_damaged(monkeypatch: pytest.Monke
     for words, damaged in ((["force=true"], False), ([], True)):
         with monkeypatch.context() as patch:
             at_epoch(patch, 4, asked)
-            kd(*TRAIN, "force=true", status=130)
+            stopped = kd(*TRAIN, "force=true", status=130).stderr
+        assert "the same command starts anew; without force=true it goes on from there" in stopped
         (folder,) = UNFINISHED.iterdir()
         if damaged:
             (folder / "epoch_4.safetensors").write_bytes(b"nothing")

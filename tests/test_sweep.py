@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import pickle
+import platform
 import signal
+import subprocess
+import sys
+import time
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -16,17 +21,23 @@ from pathlib import Path
 import pytest
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobStatus
+from omegaconf import OmegaConf
+from rich.console import Console
 
 from kdrec.artifacts import finished_runs
-from kdrec.cli import job
+from kdrec.cli import job, sweeptable
+from kdrec.cli.launch import processes
 from kdrec.cli.launch.processes import JoblibLauncher
-from kdrec.cli.launch.task import Outcome
+from kdrec.cli.launch.task import Outcome, Task
 from kdrec.cli.watch import Watch, claimed
 from kdrec.errors import KdrecError, UsageError
 from kdrec.sweeps import records
 from kdrec.sweeps.records import Record
 from kdrec.sweeps.status import Status, lasting
 from tests import clitoys
+from tests.conftest import ROOT
 from tests.program import kd
 
 
@@ -46,12 +57,15 @@ def table(folder: Path) -> list[dict[str, str]]:
 def test_a_sweep_outlives_its_failures_and_writes_all_down(world):
     shown = kd("distill", "-m", "fail=data,'',bug", "seed=3", status=1)
     sweep = world.out / "sweep"
+    trace = f"The log in {table(sweep)[2]['folder']} has the traceback."
     states = [(row["state"], row["what"], row["hint"]) for row in table(sweep)]
     assert states == [
         ("failed", "no data here", "fetch them"),
         ("found", "", ""),  # the toy stage makes no run of its own
-        ("failed", "ValueError: surprise", "Its log file has the traceback."),
+        ("failed", "ValueError: surprise", trace),
     ]
+    assert "  fetch them\n" in shown.stderr
+    assert f"  {trace}\n" in shown.stderr
     about = json.loads((sweep / "sweep.json").read_text())
     assert (about["state"], about["command"], about["total"]) == ("ended", "distill", 3)
     assert (about["counts"]["failed"], about["counts"]["found"]) == (2, 1)
@@ -66,12 +80,15 @@ def test_a_sweep_outlives_its_failures_and_writes_all_down(world):
     assert "Sweep: 3 jobs in" in shown.stderr
 
 
-def test_an_interrupt_ends_the_sweep(world):
-    shown = kd("distill", "-m", "fail=interrupt,''", status=130)
+@pytest.mark.parametrize("how", ["interrupt", "sigterm"])
+def test_an_interrupt_ends_the_sweep_and_so_does_sigterm(world, how):
+    shown = kd("distill", "-m", f"fail={how},''", status=130)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     assert len(world.seen) == 1
     assert json.loads((world.out / "sweep/sweep.json").read_text())["state"] == "interrupted"
     assert [row["state"] for row in table(world.out / "sweep")] == ["interrupted"]
     assert "Sweep: 1 of 2 jobs" in shown.stderr
+    assert "The same command again makes what is missing" in shown.stderr
 
 
 def test_a_sweeper_that_judges_its_jobs_hears_of_a_failure(world, monkeypatch):
@@ -101,6 +118,44 @@ def test_a_worker_gets_all_that_a_job_needs_and_sends_back_what_it_printed(world
     assert [row["state"] for row in table(world.out / "sweep")] == ["found", "failed"]
 
 
+def test_a_sweeper_that_judges_hears_of_a_job_that_never_began(tmp_path, monkeypatch):
+    monkeypatch.setattr(HydraConfig, "set_config", lambda *_: None)
+
+    def outcome(sweeper: str) -> Outcome:
+        hydra = {
+            "job": {"num": 3}, "overrides": {"task": ["seed=3"]}, "sweeper": {"_target_": sweeper},
+            "sweep": {"dir": str(tmp_path), "subdir": "3"},
+        }  # fmt: skip
+        config = OmegaConf.create({"hydra": hydra})
+        return Task(None, None, config, "", {}, {}).fail(KdrecError("killed"))  # type: ignore[arg-type]
+
+    assert outcome(job.BASIC_SWEEPER).returned().status is JobStatus.COMPLETED
+    judged = outcome("of.another").returned()
+    assert judged.status is JobStatus.FAILED
+    record = records.read(records.path_of(tmp_path, 3))
+    assert record is not None
+    assert (record.state, record.what) == ("failed", "killed")
+
+
+def test_the_table_shows_how_far_the_best_what_runs_and_what_failed():
+    status = Status(
+        [
+            one(0, records.DONE, value=0.25, seconds=2.0),
+            one(1, records.FAILED, what="no [data] here"),
+            one(2, records.RUNNING, host=platform.node()),
+        ],
+        4,
+    )
+    console = Console(width=60, file=io.StringIO())
+    console.print(sweeptable.table("distill", status, ", soon", lambda record: f"n={record.job}"))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    words = [" ".join(line.replace("\u2501", "").split()) for line in text.splitlines()]
+    assert "2/4 1 done, 1 failed, 1" in words[0]
+    assert any(line.startswith("best 0 0.2500 n=0") for line in words)
+    assert any(line.startswith("running 2") and line.endswith("n=2") for line in words)
+    assert "failed 1 n=1: no [data] here" in words
+
+
 def test_a_folder_may_have_any_name(world):
     kd("distill", "-m", "seed=0,1", f'output_dir="{world.folder}/it\'s here"')
     assert len(table(world.folder / "it's here" / "sweep")) == 2
@@ -126,6 +181,17 @@ def test_jobs_elsewhere_outlive_the_interrupt_of_the_one_who_watches(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         watch()
     assert [row["state"] for row in table(tmp_path)] == ["interrupted", "running"]
+
+
+def test_a_job_is_called_by_what_was_typed_and_sets_it_apart(tmp_path, capsys):
+    jobs = [["seed=0", "lr=1e-4", "force=true"], ["seed=1", "lr=1e-4", "force=true"]]
+    with Watch(tmp_path, "distill", [], jobs, quiet=False):
+        for number in range(2):  # Hydra writes them in its own way
+            words = (f"seed={number}", "lr=0.0001", "force=True")
+            records.write(tmp_path, one(number, records.DONE, overrides=words))
+    told = capsys.readouterr().err
+    assert "seed=1  [2 of 2]" in told
+    assert "force" not in told
 
 
 def test_two_sweeps_never_share_a_folder_and_a_second_begins_anew(tmp_path):
@@ -191,8 +257,9 @@ class Toy:
             os.kill(os.getpid(), signal.SIGKILL)
         return Outcome(self.number, self.number, "", os.environ["OMP_NUM_THREADS"])
 
-    def fail(self, error: BaseException) -> None:
+    def fail(self, error: BaseException) -> Outcome:
         (self.folder / f"{self.number}.failed").write_text(str(error))
+        return Outcome(self.number, None, "", "")
 
     @property
     def tries(self) -> list[str]:
@@ -213,6 +280,60 @@ def test_a_killed_worker_costs_its_own_job_alone_and_that_begins_again(tmp_path)
     assert str(os.getpid()) not in pids
 
 
+@pytest.mark.parametrize("gone", [True, False])
+def test_a_worker_that_dies_before_it_has_its_job_costs_no_more(tmp_path, monkeypatch, gone):
+    made = []
+
+    class Frail(processes.Worker):
+        def __init__(self) -> None:
+            super().__init__()
+            made.append(self)
+            if len(made) == 1:  # as when the kernel takes it while it still imports
+                self._process.kill()
+                if gone:
+                    self._process.join()
+
+    monkeypatch.setattr(processes, "Worker", Frail)
+    tasks = {n: (lambda n=n: Toy(n, tmp_path)) for n in range(2)}
+    outcomes = JoblibLauncher(n_jobs=1, max_retries=1).run(tasks)  # type: ignore[arg-type]
+    assert {one.number: one.value for one in outcomes} == {0: 0, 1: 1}
+    assert len(made) == 2
+
+
+@dataclass
+class Sleeper(Toy):
+    """A task that takes a minute, unless it is asked to stop."""
+
+    def execute(self) -> Outcome:
+        place = self.folder / "sleeper"
+        place.write_text("sleeps")
+        try:
+            time.sleep(60)
+        except KeyboardInterrupt:
+            place.write_text("stopped")
+            raise
+        return Outcome(self.number, None, "", "")
+
+
+def test_workers_stop_when_their_launcher_is_killed(tmp_path):
+    code = (
+        "from pathlib import Path; from tests.test_sweep import JoblibLauncher, Sleeper; "
+        f"sleeper = Sleeper(0, Path({str(tmp_path)!r})); "
+        "list(JoblibLauncher(n_jobs=1, max_retries=0).run({0: lambda: sleeper}))"
+    )
+    launcher = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
+    for wanted in ("sleeps", "stopped"):
+        for _ in range(600):
+            place = tmp_path / "sleeper"
+            if place.exists() and place.read_text() == wanted:
+                break
+            time.sleep(0.05)
+        else:
+            raise AssertionError(f"the worker never said {wanted}")
+        launcher.kill()
+    launcher.wait()
+
+
 def test_the_cores_are_shared_out(monkeypatch):
     monkeypatch.setattr("kdrec.cli.launch.processes.cores", lambda: 8)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
@@ -225,6 +346,8 @@ def test_the_cores_are_shared_out(monkeypatch):
     assert of[0].threads(100) == 3
     with pytest.raises(UsageError, match="n_jobs=0"):
         JoblibLauncher(n_jobs=0, max_retries=0).at_once(1)
+    with pytest.raises(UsageError, match="max_retries=-1 is out of range"):
+        JoblibLauncher(n_jobs=1, max_retries=-1).at_once(1)
 
 
 def test_a_launchers_options_are_checked_beforehand(world):

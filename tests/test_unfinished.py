@@ -195,7 +195,7 @@ def test_a_state_is_due_by_time_or_by_epochs(
 
 @pytest.mark.parametrize("values", [(-1, None), (None, 0), (float("nan"), None)])
 def test_a_pace_out_of_range_is_refused(values: tuple[Any, Any]) -> None:
-    with pytest.raises(UsageError, match="out of range"):
+    with pytest.raises(UsageError, match=r"resume\.every_\w+=.* out of range"):
         Pace(*values)
 
 

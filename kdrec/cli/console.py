@@ -50,7 +50,9 @@ class BarTask(LinesTask):
     def skip(self, amount: int) -> None:
         """Moves the bar, and not the estimate."""
         super().skip(amount)
-        self._bars.progress.reset(self._id, completed=amount, fields=describe(self.fields))
+        self._bars.progress.reset(
+            self._id, completed=amount, unit=self.unit, fields=describe(self.fields)
+        )  # it forgets the fields that are not given
 
     def __exit__(
         self,

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Iterator
 
@@ -28,6 +30,24 @@ def _error(what: str, hint: str) -> None:
     head = "error:" if plain else "\033[1;31merror:\033[0m"
     lines = "\n".join(f"  {line}" for line in hint.splitlines())
     say(f"{head} {what}" + (f"\n{lines}" if lines else ""))
+
+
+@contextlib.contextmanager
+def heeding_sigterm() -> Iterator[None]:
+    """Within the block SIGTERM does what Ctrl-C does, unless the process has other plans for it.
+
+    So what was begun is taken down in order, the workers of a sweep with it. A training that is
+    under way hears it in its own way.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @contextlib.contextmanager

@@ -32,6 +32,7 @@ Hydra's flags, anywhere on the line:
   -c, --cfg job        show the config and run nothing (also: hydra, all)
   -p, --package KEY    only this part of it;  --resolve  with ${...} filled in
   -cd, --config-dir D  a folder of your own config files, beside the built-in ones
+                       (allow_code=true: they may name code that is none of kdrec's)
   -cn, --config-name N another primary config
   --info [WHAT]        how the config came about (defaults, searchpath, ...)
   --hydra-help         Hydra's own help

@@ -43,7 +43,10 @@ def locate(path: str) -> Callable[..., object]:
         if callable(found):
             return typing.cast("Callable[..., object]", found)
         break
-    raise UsageError(f"_target_: {path} is nothing that can be called.", "Check the dotted path.")
+    raise UsageError(
+        f"_target_: {path} is nothing that can be called.",
+        "Check the dotted path, and that its package is installed or on PYTHONPATH.",
+    )
 
 
 def options(target: Callable[..., object]) -> tuple[dict[str, Any], bool]:

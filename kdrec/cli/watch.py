@@ -6,7 +6,6 @@ import contextlib
 import logging
 import os
 import platform
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,16 +14,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console
 from rich.live import Live
-from rich.progress import TaskID
-from rich.progress_bar import ProgressBar
-from rich.table import Table
-from rich.text import Text
 
-from kdrec import progress
-from kdrec.cli.console import Bars
 from kdrec.cli.guard import say
+from kdrec.cli.sweeptable import SHOWN, live, table
 from kdrec.errors import KdrecError
 from kdrec.locks import try_lock
 from kdrec.sweeps import records
@@ -34,8 +28,6 @@ from kdrec.sweeps.status import Status, lasting
 log = logging.getLogger(__name__)
 
 _EVERY_S = 0.5
-_SHOWN = 8
-_STYLES = {records.FAILED: "red", records.LOST: "red"}
 
 
 @contextlib.contextmanager
@@ -56,18 +48,6 @@ def claimed(folder: Path) -> Iterator[Path]:
                 yield chosen
                 return
     raise KdrecError(f"A thousand sweeps are at work in {folder}.", "Give another hydra.sweep.dir.")
-
-
-class SweepBars(Bars):
-    """Bars of the jobs' own work, drawn below the table of the sweep and not by themselves."""
-
-    def open(self, name: str, total: int | None, unit: str) -> TaskID:
-        """Adds a bar."""
-        return self.progress.add_task(name, total=total, unit=unit, fields="")
-
-    def close(self, task: TaskID) -> None:
-        """Takes a bar away."""
-        self.progress.remove_task(task)
 
 
 @dataclass(slots=True)
@@ -101,14 +81,8 @@ class Watch:
         self._refresh("running")
         console = Console(stderr=True)
         if not self.quiet and console.is_terminal and not console.is_dumb_terminal:
-            bars = SweepBars(console)
-            progress.install(bars)
-            self._live = Live(
-                get_renderable=lambda: Group(self._table(), bars.progress),
-                console=console,
-                transient=True,
-                refresh_per_second=2,
-                redirect_stdout=sys.stdout.isatty(),
+            self._live = live(
+                console, lambda: table(self.command, self._status, self._left(), self._name)
             )
             self._live.start()
         self._thread = threading.Thread(target=self._follow, name="kdrec-sweep", daemon=True)
@@ -134,6 +108,8 @@ class Watch:
             self._refresh("interrupted", gone=records.INTERRUPTED)
         if not self.quiet and self._status.records:
             say(self._summary())
+        if isinstance(error, KeyboardInterrupt) and not str(error):  # jobs of other processes
+            say("The same command again makes what is missing, and goes on where it was stopped.")
 
     def check(self) -> None:
         """Says what failed.
@@ -144,10 +120,17 @@ class Watch:
         bad = self._status.unfinished
         if not bad:
             return
-        few = bad[:_SHOWN]
-        lines = [f"job {one.job} ({self._name(one)}), {one.state}: {one.what}" for one in few]
+        few = bad[:SHOWN]
+        lines, hints = [], set()
+        for one in few:
+            lines.append(f"job {one.job} ({self._name(one)}), {one.state}: {one.what}")
+            if one.hint not in hints:  # jobs often fail for one reason
+                lines += [f"  {line}" for line in one.hint.splitlines()]
+            hints.add(one.hint)
         lines += [f"and {len(bad) - len(few)} more: {self.folder / 'sweep.csv'}"] * (bad != few)
-        lines.append("The same command again makes these alone: what is finished is found.")
+        lines.append(
+            "Once that is mended, the same command makes these alone: what is finished is found."
+        )
         what = f"{len(bad)} of {len(self._status.records)} jobs did not finish."
         raise KdrecError(what, "\n".join(lines))
 
@@ -198,11 +181,13 @@ class Watch:
         }
 
     def _name(self, record: Record) -> str:
-        """What sets the job apart from the others."""
+        """What sets the job apart from the others, as it was typed if that is known."""
         jobs = self.jobs or [one.overrides for one in self._status.records]
+        words = self.jobs[record.job] if self.jobs else record.overrides
         common = set.intersection(*(set(job) for job in jobs)) if len(jobs) > 1 else set()
-        own = [word for word in record.overrides if word not in common]
-        return " ".join(own or record.overrides)
+        words = [word for word in words if not word.lstrip("+~").startswith("hydra")]
+        own = [word for word in words if word not in common]
+        return " ".join(own or words)
 
     def _tell(self, record: Record) -> None:
         bad = record.state in (records.FAILED, records.LOST)
@@ -224,30 +209,12 @@ class Watch:
     def _summary(self) -> str:
         took = lasting((datetime.now(UTC) - self._started).total_seconds())
         begun, total = len(self._status.records), self._total
-        some = f"{begun} of {total} jobs" if total not in (None, begun) else f"{begun} jobs"
+        some = f"{begun} of {total}" if total not in (None, begun) else f"{begun}"
+        some += " job" if total == 1 or (total is None and begun == 1) else " jobs"
         best = self._status.best
         worth = f"; best {best.value:.4f}: {self._name(best)}" if best and best.value else ""
         table = self.folder / "sweep.csv"
         return f"Sweep: {some} in {took}: {self._status.counted()}{worth}\nIts table: {table}"
-
-    def _table(self) -> RenderableType:
-        status, total = self._status, self._total
-        head = Table.grid(padding=(0, 2))
-        bar = ProgressBar(total or 1, status.ended, width=24)
-        of = f"{status.ended}/{total}" if total else f"{status.ended}"
-        head.add_row(Text(f"sweep of {self.command}"), bar, of, status.counted() + self._left())
-        rows = Table.grid(padding=(0, 2))
-        if status.best is not None:
-            rows.add_row("best", str(status.best.job), f"{status.best.value:.4f}",
-                         Text(self._name(status.best)))  # fmt: skip
-        for one in status.running[:_SHOWN]:
-            where = "" if one.host == platform.node() else f" on {one.host}"
-            rows.add_row("running" + where, str(one.job), lasting(one.elapsed()),
-                         Text(self._name(one)))  # fmt: skip
-        for one in status.unfinished[-_SHOWN:]:
-            rows.add_row(Text(one.state, _STYLES.get(one.state, "")), str(one.job), "",
-                         Text(f"{self._name(one)}: {one.what}"))  # fmt: skip
-        return Group(head, rows)
 
 
 def _without_end(record: Record, gone: str | None) -> Record:

@@ -27,6 +27,7 @@ import kdrec
 from kdrec.artifacts import Run, new_run_folder, write_manifest
 from kdrec.errors import UsageError
 from kdrec.share.store import Share
+from kdrec.stages.folders import claim
 from kdrec.training.unfinished import Pace, Unfinished
 
 log = logging.getLogger(__name__)
@@ -192,10 +193,14 @@ class Context:
 
     @contextmanager
     def new_run(self, command: str, identity: str, *, own: bool) -> Iterator[Record]:
-        """A record for a run: in Hydra's folder for the command's own stage, else in a new one."""
+        """A record for a run: in Hydra's folder for the command's own stage, else in a new one.
+
+        Raises:
+            UsageError: If Hydra's folder, which the user chose, has another finished run.
+        """
         if own:
             folder = self.folder
-            folder.mkdir(parents=True, exist_ok=True)
+            claim(folder, self.output_dir, identity)
         else:
             folder = new_run_folder(self.output_dir, command, identity)
             hydra = folder / ".hydra"

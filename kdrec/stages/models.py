@@ -14,7 +14,7 @@ from torch import nn
 
 from kdrec.artifacts import Run, atomic_path, digest
 from kdrec.data.interactions import Split
-from kdrec.errors import UsageError
+from kdrec.errors import InterruptedTraining, UsageError
 from kdrec.evaluation.grouped import Evaluation
 from kdrec.methods.base import Distiller
 from kdrec.models.base import Backbone, ClosedForm, frozen
@@ -202,8 +202,15 @@ def obtain(
                 model = load_model(trained, model_cfg, data, context.device)
                 training: Plain = {**trained.manifest["training"], "from": str(trained.folder)}
             else:
-                with explained(cfg, f"training {name}", teacher=command == "train"):
-                    model, result = train(unfinished)
+                try:
+                    with explained(cfg, f"training {name}", teacher=command == "train"):
+                        model, result = train(unfinished)
+                except InterruptedTraining as stop:
+                    if redo:
+                        raise InterruptedTraining(
+                            stop.name, stop.epoch, stop.kept, forced=True
+                        ) from None
+                    raise
                 training = save_model(record, model, result)
             with explained(cfg, f"evaluating {name}", teacher=command == "train"):
                 return evaluated(record, cfg, data, model, describe=describe, training=training)

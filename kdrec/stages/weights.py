@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from kdrec.artifacts import Json, Run, atomic_path, find_run, finished_runs
+from kdrec.artifacts import REMAKE, Json, Run, atomic_path, find_run, finished_runs
 from kdrec.data.interactions import Split
 from kdrec.errors import StorageError
 from kdrec.models.base import Scorer, frozen
@@ -83,15 +83,14 @@ def load_model(
         )
     model = build(model_cfg, data.prepared.split, 0)
     path = run.file(file)
-    again = "Remove that folder, or run the command again with force=true."
     try:
         state = load_file(path)
     except (SafetensorError, OSError) as error:
-        raise StorageError(f"{path} is no readable safetensors file: {error}.", again) from error
+        raise StorageError(f"{path} is no readable safetensors file: {error}.", REMAKE) from error
     wrong = misfit(model.state_dict(), state)
     if wrong:
         raise StorageError(
-            f"{path} is not of this {target_name(model_cfg)} on this data set: {wrong}.", again
+            f"{path} is not of this {target_name(model_cfg)} on this data set: {wrong}.", REMAKE
         )
     model.load_state_dict(state)
     return model.to(device).eval()
@@ -175,9 +174,7 @@ def publish(context: Context, run: Run, *, replace: bool = False) -> None:
 
 def _trained_here(context: Context, identity: str) -> Run | None:
     found = [
-        run
-        for run in finished_runs(context.output_dir)
-        if run.identity == identity and _has_weights(run.manifest)
+        run for run in finished_runs(context.output_dir, identity) if _has_weights(run.manifest)
     ]
     return max(found, key=lambda run: str(run.manifest["finished"]), default=None)
 

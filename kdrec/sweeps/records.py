@@ -104,18 +104,18 @@ def end(sweep: Path, record: Record, state: str, *, value: float | None = None) 
 
 def fail(sweep: Path, record: Record, error: BaseException) -> None:
     """Writes down that a job failed, and why."""
-    what, hint = reason(error)
+    what, hint = reason(error, record.folder)
     ended = replace(record, state=FAILED, seconds=round(record.elapsed(), 3))
     write(sweep, replace(ended, what=what, hint=hint))
 
 
-def reason(error: BaseException) -> tuple[str, str]:
-    """What went wrong and what to do about it."""
+def reason(error: BaseException, folder: str) -> tuple[str, str]:
+    """What went wrong in a job with this folder, and what to do about it."""
     if isinstance(error, KdrecError):
         return error.what, error.hint
     text = " ".join(str(error).split())
     name = type(error).__name__
-    return (f"{name}: {text}" if text else name), "Its log file has the traceback."
+    return (f"{name}: {text}" if text else name), f"The log in {folder} has the traceback."
 
 
 def write(sweep: Path, record: Record) -> None:

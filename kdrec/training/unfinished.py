@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
 from safetensors import SafetensorError
@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from kdrec.artifacts import digest, sha256_file, write_json
 from kdrec.errors import StorageError
-from kdrec.ranges import Count, NonNegative, check_ranges
+from kdrec.ranges import Count, NonNegative, check_range
 from kdrec.training.tensors import save_tensors
 from kdrec.training.tree import Tree, joined, parted
 
@@ -43,7 +43,8 @@ class Pace:
     every_epochs: Count | None
 
     def __post_init__(self) -> None:
-        check_ranges(Pace, {name: getattr(self, name) for name in self.__slots__})
+        for name, annotation in get_type_hints(Pace, include_extras=True).items():
+            check_range(f"resume.{name}", getattr(self, name), annotation)
 
 
 class Unfinished:

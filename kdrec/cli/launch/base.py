@@ -52,7 +52,7 @@ class ParallelLauncher(Launcher):
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         threads = self.threads(len(job_overrides))
-        log.info("Launching %d jobs, %d threads each", len(job_overrides), threads)
+        log.info("Jobs to run: %d; threads of each: %d", len(job_overrides), threads)
         tasks = {
             number: partial(self._task, number, overrides, threads)
             for number, overrides in enumerate(job_overrides, start=initial_job_idx)

@@ -63,8 +63,7 @@ class RayLauncher(ParallelLauncher):
                     yield ray.get(done)
                 except ray.exceptions.RayError as error:
                     what = " ".join(str(error).split()) or type(error).__name__
-                    task.fail(KdrecError(f"Ray gave the job up: {what}"))
-                    yield Outcome(task.number, None, "", "")
+                    yield task.fail(KdrecError(f"Ray gave the job up: {what}"))
         except BaseException:
             for reference in under_way:
                 ray.cancel(reference, force=True)

@@ -8,10 +8,12 @@ it is, and costs that one job.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import multiprocessing
 import os
 import signal
+import threading
 from collections import deque
 from collections.abc import Iterator
 from multiprocessing.connection import Connection, wait
@@ -19,6 +21,7 @@ from multiprocessing.connection import Connection, wait
 from kdrec.cli.launch.base import ParallelLauncher, Tasks, cores
 from kdrec.cli.launch.task import Outcome, Task
 from kdrec.errors import KdrecError, UsageError
+from kdrec.ranges import Natural, check_range
 
 log = logging.getLogger(__name__)
 
@@ -47,13 +50,14 @@ class JoblibLauncher(ParallelLauncher):
         """As many as were asked for, and no more than there are jobs.
 
         Raises:
-            UsageError: If none was asked for.
+            UsageError: If none was asked for, or fewer than no retries.
         """
-        if self.n_jobs == 0 or self.max_retries < 0:
+        if self.n_jobs == 0:
             raise UsageError(
-                f"hydra.launcher has n_jobs={self.n_jobs} and max_retries={self.max_retries}.",
-                "n_jobs is how many jobs run at once (-1: one a core), max_retries at least 0.",
+                "hydra.launcher.n_jobs=0 runs nothing.",
+                "Give how many jobs are to run at once; -1: one a core.",
             )
+        check_range("hydra.launcher.max_retries", self.max_retries, Natural)
         asked = self.n_jobs if self.n_jobs > 0 else cores() + 1 + self.n_jobs
         return max(1, min(asked, n_jobs))
 
@@ -69,23 +73,26 @@ class JoblibLauncher(ParallelLauncher):
                     number, died = waiting.popleft()
                     task = tasks[number]()
                     worker = idle.pop() if idle else Worker()
-                    worker.pipe.send(task)
+                    with contextlib.suppress(OSError):  # a dead one is known by its pipe's end
+                        worker.pipe.send(task)
                     busy[worker.pipe] = (worker, task, died)
                 for pipe in [pipe for pipe in wait(list(busy)) if isinstance(pipe, Connection)]:
                     worker, task, died = busy.pop(pipe)
                     try:
                         outcome = pipe.recv()
-                    except EOFError:
+                    except (EOFError, OSError):  # OSError: dead before it took the task, or midway
                         error = worker.death()
                         if died < self.max_retries:
                             log.warning("Job %d: %s It begins again.", task.number, error.what)
                             waiting.append((task.number, died + 1))
                         else:
-                            task.fail(error)
-                            yield Outcome(task.number, None, "", "")
+                            yield task.fail(error)
                     else:
                         idle.append(worker)
                         yield outcome
+        except KeyboardInterrupt:
+            log.warning("Jobs to stop: %d; a training ends its epoch first", len(busy))
+            raise
         finally:
             for worker in [*idle, *(worker for worker, _, _ in busy.values())]:
                 worker.stop()
@@ -129,15 +136,28 @@ class Worker:
 def _serve(pipe: Connection) -> None:
     """Does what comes through the pipe until it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the launcher says when to stop
-    signal.signal(signal.SIGTERM, lambda *_: _interrupt())
-    try:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # between two tasks the end of the pipe says it
+    threading.Thread(target=_outlive, name="kdrec-launcher", daemon=True).start()
+    with contextlib.suppress(EOFError, BrokenPipeError, KeyboardInterrupt):
         while True:
-            pipe.send(pipe.recv().execute())
-    except (EOFError, BrokenPipeError, KeyboardInterrupt):
-        pipe.close()
-        logging.disable()  # what libraries have to say at the exit
+            task = pipe.recv()
+            signal.signal(signal.SIGTERM, _interrupt)
+            outcome = task.execute()
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            pipe.send(outcome)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    pipe.close()
+    logging.disable()  # what libraries have to say at the exit
 
 
-def _interrupt() -> None:
+def _outlive() -> None:
+    """Asks this process to stop once the launcher is gone, which may have been killed."""
+    launcher = multiprocessing.parent_process()
+    if launcher is not None:
+        launcher.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _interrupt(*_: object) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough
     raise KeyboardInterrupt

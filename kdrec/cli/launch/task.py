@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from hydra.core.utils import JobReturn, JobStatus, run_job
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from kdrec.cli.job import BASIC_SWEEPER
 from kdrec.errors import KdrecError
 from kdrec.sweeps import records
 
@@ -67,10 +68,10 @@ class Task:
                         job_subdir_key="hydra.sweep.subdir",
                     )
                 except Exception as error:  # noqa: BLE001  (before the job: no folder, no space)
-                    self.fail(error)
-                    return Outcome(self.number, None, "", out.getvalue())
+                    return replace(self.fail(error), output=out.getvalue())
         if ended.status == JobStatus.FAILED:
-            what, _ = records.reason(ended._return_value)  # noqa: SLF001  (reading it would raise)
+            raised = ended._return_value  # noqa: SLF001  (reading it would raise)
+            what, _ = records.reason(raised, str(ended.working_dir))
             return Outcome(self.number, None, what, out.getvalue())
         return Outcome(self.number, ended.return_value, "", out.getvalue())
 
@@ -81,8 +82,8 @@ class Task:
         GlobalHydra.instance().clear()
         GlobalHydra.instance().initialize(hydra)
 
-    def fail(self, error: BaseException) -> None:
-        """Writes down that the job failed outside of itself."""
+    def fail(self, error: BaseException) -> Outcome:
+        """Writes down that the job failed outside of itself, and returns what the sweeper hears."""
         HydraConfig.instance().set_config(self.config)
         hydra = self.config.hydra
         sweep = Path(hydra.sweep.dir)
@@ -95,6 +96,9 @@ class Task:
                 folder=str(sweep / hydra.sweep.subdir),
             )
         records.fail(sweep, record, error)
+        judged = hydra.sweeper._target_ != BASIC_SWEEPER
+        what, _ = records.reason(error, record.folder)
+        return Outcome(self.number, None, what if judged else "", "")
 
 
 @dataclass(frozen=True, slots=True)
