@@ -73,7 +73,8 @@ def _entries(share: Share, identity: str, evaluation: str | None) -> Iterator[En
 
 def _here(output_dir: Path, entry: Entry) -> Run | None:
     """The copy that another process has made in the meantime."""
-    same = (run for run in finished_runs(output_dir) if run.manifest == entry.content)
+    alike = finished_runs(output_dir, str(entry.content["identity"]))
+    same = (run for run in alike if run.manifest == entry.content)
     return next(same, None)
 
 
