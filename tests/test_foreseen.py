@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from kdrec.cli.foreseen import Settings
 from tests.conftest import ROOT
@@ -14,7 +15,10 @@ CONF = ROOT / "conf"
 
 def test_they_are_the_tuned_ones_over_the_methods_defaults():
     found = Settings("lambda", [CONF])("citeulike", "bprmf", "unkd", "bprmf")
-    assert (found["fit.lr"], found["fit.weight"], found["method.n_pairs"]) == (0.003, 0.01048, 40)
+    tuned = OmegaConf.load(CONF / "tuned" / "citeulike-bprmf-unkd.yaml")
+    assert found["fit.weight"] == tuned.weight != 0.1  # of conf/method/unkd.yaml
+    assert found["fit.lr"] == tuned.lr != 0.001
+    assert found["method.n_pairs"] == tuned.method.distiller.n_pairs
     assert (found["method.swap_defect"], found["method.n_groups"]) == (False, 4)
     assert (found["teacher_fit.lr"], found["teacher_fit.l2"]) == (0.001, 0.01)
     assert "_target_" not in " ".join(found)
