@@ -12,6 +12,7 @@ import kdrec
 PACKAGE = Path(kdrec.__file__).parent
 BASE = {
     "errors", "digests", "seeding", "progress", "artifacts", "locks", "ranges", "kernels", "trust",
+    "hangup",
 }  # fmt: skip
 CLI = {"__main__", "cli"}
 MAY = {
@@ -20,6 +21,7 @@ MAY = {
     "trust": {"errors"},
     "seeding": {"errors"},
     "progress": set(),
+    "hangup": set(),
     "ranges": {"errors"},
     "kernels": set(),
     "locks": {"errors"},

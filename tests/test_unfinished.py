@@ -201,7 +201,7 @@ def test_a_pace_out_of_range_is_refused(values: tuple[Any, Any]) -> None:
 
 @pytest.fixture
 def handlers() -> Iterator[list[Any]]:
-    """Handlers of a test's own, for both signals, that note what they heard."""
+    """Handlers of a test's own, for all the signals, that note what they heard."""
     heard: list[Any] = []
     before = [signal.signal(number, lambda got, _: heard.append(got)) for number in SIGNALS]
     yield heard

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from kdrec import trust
 from kdrec.cli import confdir, ensembles, launch, presets, search
-from kdrec.cli.guard import heeding_sigterm, say
+from kdrec.cli.guard import heeding_signals, say
 from kdrec.cli.job import BASIC_SWEEPER, Job
 from kdrec.cli.line import Line
 from kdrec.errors import KdrecError, UsageError
@@ -86,7 +86,7 @@ def _forward(
     main = hydra.main(version_base="1.3", config_path=str(confdir.conf_dir()), config_name=command)
     before = sys.argv
     try:
-        with heeding_sigterm(), sweep as watch:
+        with heeding_signals(), sweep as watch:
             sys.argv = [before[0], *line.flags, *line.overrides]
             main(job)()
     finally:

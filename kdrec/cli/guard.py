@@ -11,8 +11,10 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from types import FrameType
 
+from kdrec import hangup
 from kdrec.errors import KdrecError, is_out_of_memory
 
 INTERRUPTED = 130
@@ -33,21 +35,30 @@ def _error(what: str, hint: str) -> None:
 
 
 @contextlib.contextmanager
-def heeding_sigterm() -> Iterator[None]:
-    """Within the block SIGTERM does what Ctrl-C does, unless the process has other plans for it.
+def heeding_signals() -> Iterator[None]:
+    """Within the block SIGTERM and SIGHUP do what Ctrl-C does, unless other plans were made.
 
     So what was begun is taken down in order, the workers of a sweep with it. A training that is
-    under way hears it in its own way.
+    under way hears them in its own way. A signal that is ignored stays so, as under `nohup`.
     """
+    plans: dict[signal.Signals, Callable[[int, FrameType | None], None]] = {
+        signal.SIGTERM: signal.default_int_handler,
+        signal.SIGHUP: _hung_up,
+    }
     main = threading.current_thread() is threading.main_thread()
-    if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield
-        return
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    free = [one for one in plans if main and signal.getsignal(one) is signal.SIG_DFL]
+    for one in free:
+        signal.signal(one, plans[one])
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for one in free:
+            signal.signal(one, signal.SIG_DFL)
+
+
+def _hung_up(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+    hangup.mute()
+    raise KeyboardInterrupt
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM while a training runs: a request to stop where it can go on later."""
+"""Ctrl-C, SIGTERM and SIGHUP while a training runs: a request to stop where it can go on later."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from kdrec import hangup
+
 log = logging.getLogger(__name__)
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Request:
     """Whether one has been asked to stop.
 
     The first signal asks. Of the later ones Ctrl-C stops at once; SIGTERM, which a cluster may
-    send several times, does not.
+    send several times, does not, nor SIGHUP, which says that the terminal is gone.
 
     Args:
         name: What runs.
@@ -29,6 +31,8 @@ class Request:
 
     def __call__(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
         """Handles a signal."""
+        if number == signal.SIGHUP:
+            hangup.mute()
         if not self.asked:
             self.asked = True
             log.warning("%s: stopping after this epoch (Ctrl-C again: at once)", self.name)
@@ -38,7 +42,7 @@ class Request:
 
 @contextmanager
 def requests(name: str, *, heard: bool) -> Iterator[Request]:
-    """Within the block both signals ask to stop; then they do what they did before.
+    """Within the block the signals ask to stop; then they do what they did before.
 
     A signal that is ignored stays so, as under `nohup`, and threads other than the main one, which
     hear no signals, leave all as it is.

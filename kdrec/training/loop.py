@@ -77,9 +77,9 @@ def fit(
 
     Minimises `data_weight * model.loss + weight * distiller.loss`.
 
-    With `unfinished` the training is kept now and then, at its end, and when Ctrl-C or SIGTERM ask
-    it to stop; it goes on from what is kept there, and ends with the bytes of one that was never
-    interrupted.
+    With `unfinished` the training is kept now and then, at its end, and when Ctrl-C, SIGTERM or
+    SIGHUP ask it to stop; it goes on from what is kept there, and ends with the bytes of one that
+    was never interrupted.
 
     Args:
         model: Teacher or student; ends with the parameters of its best epoch.

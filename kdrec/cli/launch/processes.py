@@ -135,7 +135,8 @@ class Worker:
 
 def _serve(pipe: Connection) -> None:
     """Does what comes through the pipe until it ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the launcher says when to stop
+    for one in (signal.SIGINT, signal.SIGHUP):  # the launcher says when to stop
+        signal.signal(one, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # between two tasks the end of the pipe says it
     threading.Thread(target=_outlive, name="kdrec-launcher", daemon=True).start()
     with contextlib.suppress(EOFError, BrokenPipeError, KeyboardInterrupt):
