@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -9,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from kdrec.kernels.adam import LazyAdam
+from kdrec.kernels.adam import DenseAdam, LazyAdam
 from kdrec.kernels.bpr import BPRLoss, squared_norm
 from kdrec.kernels.dots import dots
 from kdrec.kernels.draws import RankPairs, draw_ranks
@@ -137,7 +140,7 @@ def test_rows_of_a_large_table_are_cleared_alone() -> None:
 def test_a_parameter_without_rows_may_have_any_shape(optimiser: str) -> None:
     scalar = nn.Parameter(torch.ones(()))
     gradient = keep_gradient(scalar)
-    made = LazyAdam([scalar], 0.1) if optimiser == "lazy_adam" else torch.optim.Adam([scalar], 0.1)
+    made = LazyAdam([scalar], 0.1) if optimiser == "lazy_adam" else DenseAdam([scalar], 0.1)
     made.step()
     gradient.clear()
     assert float(scalar.detach()) == 1.0
@@ -228,6 +231,36 @@ def test_two_passes_forward_before_one_backward_do_not_mix() -> None:
     lookup(second[0], USERS).sum().backward()
     assert once is not None
     assert torch.allclose(once, table.grad)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("late", [0, 3])
+def test_adam_is_torchs_fused_adam_to_the_bit_and_goes_on_from_its_state(late: int) -> None:
+    """`late`: steps until the second table first has a gradient."""
+    mine, theirs = ([nn.Parameter(one.float()) for one in tables(30, 7)] for _ in range(2))
+    ours, twin = DenseAdam(mine, 0.1), torch.optim.Adam(theirs, lr=0.1, fused=True)
+    for step in range(8):
+        for first, second in (mine, theirs):
+            loss = first.exp().sum() + (second.square().sum() if step >= late else 0)
+            loss.backward()
+        ours.step()
+        twin.step()
+        twin.zero_grad()
+        for one in mine:
+            one.grad = None
+        assert all(torch.equal(*pair) for pair in zip(mine, theirs, strict=True))
+        if step == 4:
+            state = ours.state_dict()
+            ours = DenseAdam(mine, 0.1)
+            ours.load_state_dict(state)
+
+
+def test_a_training_does_not_load_torchs_compiler() -> None:
+    code = (
+        "import sys, torch; from kdrec.kernels.adam import DenseAdam;"
+        "table = torch.nn.Parameter(torch.ones(2)); table.sum().backward();"
+        "DenseAdam([table], 0.1).step(); sys.exit('torch._dynamo' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_lazy_adam_is_torchs_sparse_adam() -> None:

@@ -38,7 +38,7 @@ COMMANDS = {
 TRAIN = ("train", "distill", "tune")  # every other kill of these waits until training has begun
 KILLS = 20
 PRELOAD = ["kdrec.cli.app", *(f"kdrec.stages.{command}" for command in COMMANDS), "kdrec.report",
-           "kdrec.tuning.search", "torch._dynamo", "tests.test_kill"]  # fmt: skip
+           "kdrec.tuning.search", "tests.test_kill"]  # fmt: skip
 
 
 def program(folder: str, words: list[str]) -> None:

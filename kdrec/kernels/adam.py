@@ -1,4 +1,4 @@
-"""Adam over the rows that a step touches."""
+"""Adam over all rows, and over those that a step touches."""
 
 from __future__ import annotations
 
@@ -8,8 +8,67 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.adam import adam
 
 from kdrec.kernels.rows import RowGradient
+
+
+class DenseAdam:
+    """Adam (Kingma and Ba, ICLR 2015) in torch's fused form: every row moves in every step.
+
+    `torch.optim.Adam(parameters, lr, fused=True)` to the bit. That class loads torch's compiler
+    when the first one is made, which takes a process longer than a short training.
+
+    Args:
+        parameters: Float tensors on one device; a step passes over those without a gradient.
+        lr: Learning rate.
+        betas: Decay of the two moments.
+        eps: Added to the root of the second.
+    """
+
+    def __init__(
+        self,
+        parameters: Sequence[nn.Parameter],
+        lr: float,
+        *,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+    ) -> None:
+        self.parameters, self.lr, self.betas, self.eps = list(parameters), lr, betas, eps
+        # Each has its own count: a parameter's first step is that in which it first had a gradient.
+        self._state = [
+            (
+                torch.zeros_like(one, requires_grad=False),
+                torch.zeros_like(one, requires_grad=False),
+                torch.zeros((), device=one.device),
+            )
+            for one in self.parameters
+        ]
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Moves all parameters that have a gradient."""
+        moved = [
+            (one, one.grad, *state)
+            for one, state in zip(self.parameters, self._state, strict=True)
+            if one.grad is not None
+        ]
+        if not moved:
+            return
+        values, gradients, first, second, steps = map(list, zip(*moved, strict=True))
+        adam(
+            values, gradients, first, second, [], steps, fused=True, amsgrad=False,
+            beta1=self.betas[0], beta2=self.betas[1], lr=self.lr, weight_decay=0.0, eps=self.eps,
+            maximize=False,
+        )  # fmt: skip
+
+    def state_dict(self) -> dict[str, Any]:
+        """The moments and the number of steps of every parameter, as they stand."""
+        return {"state": self._state}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on from there."""
+        self._state = [tuple(one) for one in state["state"]]
 
 
 class LazyAdam:

@@ -13,7 +13,7 @@ from torch import Tensor
 from kdrec.data.interactions import Interactions, Split
 from kdrec.data.sampling import NegativeSampler
 from kdrec.errors import UsageError
-from kdrec.kernels.adam import LazyAdam
+from kdrec.kernels.adam import DenseAdam, LazyAdam
 from kdrec.kernels.rows import drop_gradient, keep_gradient
 from kdrec.kernels.threads import few_threads
 from kdrec.methods.base import Distiller, parts
@@ -100,11 +100,11 @@ class Trainer:
             self.parameters += [parameter for parameter in theirs if parameter.requires_grad]
         self.numbers = sum(parameter.numel() for parameter in self.parameters)
         self.gradients = [keep_gradient(parameter) for parameter in self.parameters]
-        self.optimiser: LazyAdam | torch.optim.Adam
+        self.optimiser: LazyAdam | DenseAdam
         if optimiser == "lazy_adam":
             self.optimiser = LazyAdam(self.parameters, lr)
         elif optimiser == "adam":
-            self.optimiser = torch.optim.Adam(self.parameters, lr=lr, fused=True)
+            self.optimiser = DenseAdam(self.parameters, lr)
         else:
             raise UsageError(f"optimiser={optimiser} is unknown.", "Use adam or lazy_adam.")
         self.distil_draw = torch_stream(seed, "distil", device=str(device))
@@ -163,14 +163,11 @@ class Trainer:
 
     def snapshot(self) -> dict[str, Any]:
         """All that the next epochs depend on, at the end of one."""
-        optimiser = self.optimiser.state_dict()
-        if isinstance(self.optimiser, torch.optim.Adam):
-            optimiser = {str(number): one for number, one in optimiser["state"].items()}
         methods = {} if self.distiller is None else parts(self.distiller)
         return {
             "model": dict(self.model.state_dict()),
             "learnt": self.parameters[len(self.own_parameters) :],
-            "optimiser": optimiser,
+            "optimiser": self.optimiser.state_dict(),
             "draws": [draw.get_state() for draw in (self.pairs_draw, self.distil_draw)],
             "method": {name: part.snapshot() for name, part in methods.items()},
         }
@@ -182,12 +179,7 @@ class Trainer:
             theirs = self.parameters[len(self.own_parameters) :]
             for parameter, value in zip(theirs, snapshot["learnt"], strict=True):
                 parameter.copy_(value)
-        if isinstance(self.optimiser, torch.optim.Adam):
-            state = {int(number): one for number, one in snapshot["optimiser"].items()}
-            groups = self.optimiser.state_dict()["param_groups"]
-            self.optimiser.load_state_dict({"state": state, "param_groups": groups})
-        else:
-            self.optimiser.load_state_dict(snapshot["optimiser"])
+        self.optimiser.load_state_dict(snapshot["optimiser"])
         for draw, value in zip((self.pairs_draw, self.distil_draw), snapshot["draws"], strict=True):
             draw.set_state(value.cpu())
         if self.distiller is not None:
