@@ -14,8 +14,9 @@ import pytest
 import torch
 from rich.console import Console
 
-from kdrec.artifacts import digest, write_manifest
+from kdrec.artifacts import write_manifest
 from kdrec.data.interactions import Interactions, Split
+from kdrec.digests import digest
 from kdrec.errors import KdrecError
 from kdrec.evaluation import metrics
 from kdrec.evaluation.grouped import evaluate

@@ -32,7 +32,7 @@ from kdrec.cli.launch import processes
 from kdrec.cli.launch.processes import JoblibLauncher
 from kdrec.cli.launch.task import Outcome, Task
 from kdrec.cli.watch import Watch, claimed
-from kdrec.errors import KdrecError, UsageError
+from kdrec.errors import KdrecError, StorageError, UsageError
 from kdrec.sweeps import records
 from kdrec.sweeps.records import Record
 from kdrec.sweeps.status import Status, lasting
@@ -86,9 +86,36 @@ def test_an_interrupt_ends_the_sweep_and_so_does_sigterm(world, how):
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     assert len(world.seen) == 1
     assert json.loads((world.out / "sweep/sweep.json").read_text())["state"] == "interrupted"
-    assert [row["state"] for row in table(world.out / "sweep")] == ["interrupted"]
+    (row,) = table(world.out / "sweep")
+    assert (row["state"], row["what"]) == ("interrupted", "stopped")
     assert "Sweep: 1 of 2 jobs" in shown.stderr
     assert "The same command again makes what is missing" in shown.stderr
+
+
+def test_a_launcher_without_a_sweep_is_refused(world):
+    shown = kd("distill", "hydra/launcher=joblib", status=2)
+    assert "hydra/launcher=joblib is for sweeps" in shown.stderr
+    assert "Add -m" in shown.stderr
+    assert world.seen == []
+
+
+def test_a_table_that_cannot_be_written_does_not_hide_what_ended_the_sweep(
+    tmp_path, monkeypatch, caplog
+):
+    def full(*_, **__):
+        raise StorageError("No space left.", "Free some.")
+
+    def stopped() -> None:
+        with Watch(tmp_path, "distill", [], None, quiet=True):
+            monkeypatch.setattr(Status, "write", full)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
+    assert "not up to date: No space left." in caplog.text
+    monkeypatch.undo()
+    with pytest.raises(StorageError), Watch(tmp_path, "distill", [], None, quiet=True):
+        monkeypatch.setattr(Status, "write", full)
 
 
 def test_a_sweeper_that_judges_its_jobs_hears_of_a_failure(world, monkeypatch):

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from kdrec.artifacts import Run, finished_runs, sha256_file
+from kdrec.artifacts import Run, finished_runs
+from kdrec.digests import sha256_file
 from kdrec.sweeps import records
 from tests.conftest import ROOT
 from tests.program import kd

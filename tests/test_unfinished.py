@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -280,6 +281,17 @@ def test_a_training_that_is_asked_to_stop_ends_its_epoch_and_goes_on_later(
     assert seconds == sorted(seconds)
     assert result.seconds >= seconds[-1] > 0
     assert handlers == []
+
+
+def test_going_on_with_other_threads_is_said(
+    tmp_path: Path, handlers: list[Any], monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    for epoch, threads in ((2, 3), (4, 3), (0, 2)):
+        monkeypatch.setattr(torch, "get_num_threads", lambda it=threads: it)
+        with contextlib.suppress(InterruptedTraining):
+            trained(Stopped(epoch), place(tmp_path))
+        assert ("begun with threads=3 and goes on with 2" in caplog.text) == (threads == 2)
 
 
 def test_without_a_place_a_signal_does_what_it_did(handlers: list[Any]) -> None:

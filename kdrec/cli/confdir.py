@@ -80,7 +80,7 @@ def run_id(*, _root_: Any) -> str:
     try:
         from omegaconf import OmegaConf  # noqa: PLC0415
 
-        from kdrec.artifacts import digest  # noqa: PLC0415
+        from kdrec.digests import digest  # noqa: PLC0415
 
         config: Any = OmegaConf.to_container(_root_, resolve=False)
         return digest({key: config[key] for key in config if key not in _NOT_IN_ID})[:8]

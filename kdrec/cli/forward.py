@@ -118,6 +118,9 @@ def _watched(
 
     hydra = hydra_part(checked.config)
     if not line.multirun and OmegaConf.select(hydra, "mode") != RunMode.MULTIRUN:
+        for word in given:
+            if word.startswith("hydra/launcher="):
+                raise UsageError(f"{word} is for sweeps, and this is one run.", "Add -m.")
         yield None
         return
     known = hydra.sweeper._target_ == BASIC_SWEEPER

@@ -86,8 +86,8 @@ class Job:
             records.fail(sweep, record, error)
             if hydra.sweeper._target_ != BASIC_SWEEPER:
                 raise
-        except BaseException:
-            records.end(sweep, record, records.INTERRUPTED)
+        except BaseException as stopped:
+            records.end(sweep, record, records.INTERRUPTED, what=str(stopped) or "stopped")
             raise
         else:
             made = self.command not in _OWN_RUN or _stamp(folder) != before

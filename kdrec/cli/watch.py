@@ -28,6 +28,7 @@ from kdrec.sweeps.status import Status, lasting
 log = logging.getLogger(__name__)
 
 _EVERY_S = 0.5
+_OUTDATED = "The table of the sweep is not up to date: %s"
 
 
 @contextlib.contextmanager
@@ -100,12 +101,17 @@ class Watch:
             self._thread.join()
         if self._live is not None:
             self._live.stop()
-        if kind is None:
-            self._refresh("ended", gone=records.LOST)
-        elif issubclass(kind, Exception):  # the launcher gave up; its jobs may still be under way
-            self._refresh("failed")
-        else:
-            self._refresh("interrupted", gone=records.INTERRUPTED)
+        try:
+            if kind is None:
+                self._refresh("ended", gone=records.LOST)
+            elif issubclass(kind, Exception):  # the launcher gave up; jobs may still be under way
+                self._refresh("failed")
+            else:
+                self._refresh("interrupted", gone=records.INTERRUPTED)
+        except KdrecError as full:
+            if error is None:
+                raise
+            log.warning(_OUTDATED, full)  # what ended the sweep is what matters
         if not self.quiet and self._status.records:
             say(self._summary())
         if isinstance(error, KeyboardInterrupt) and not str(error):  # jobs of other processes
@@ -143,7 +149,7 @@ class Watch:
             try:
                 self._refresh("running")
             except KdrecError as error:  # a full disk: the jobs themselves will say so too
-                log.warning("The table of the sweep is not up to date: %s", error)
+                log.warning(_OUTDATED, error)
 
     def _refresh(self, state: str, *, gone: str | None = None) -> None:
         """Reads what is new, tells it and writes it down.
@@ -225,5 +231,6 @@ def _without_end(record: Record, gone: str | None) -> Record:
     elsewhere = gone == records.INTERRUPTED and record.host != platform.node()
     if gone is None or not record.runs or elsewhere:
         return record
-    what = "" if gone == records.INTERRUPTED else "its process ended without a word (killed?)"
+    interrupted = gone == records.INTERRUPTED
+    what = "stopped" if interrupted else "its process ended without a word (killed?)"
     return replace(record, state=gone, what=what, hint=f"See {record.folder}.")

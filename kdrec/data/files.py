@@ -12,8 +12,9 @@ from io import FileIO
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from kdrec.artifacts import sha256_file, write_json
+from kdrec.artifacts import write_json
 from kdrec.data.archives import unpack
+from kdrec.digests import sha256_file
 from kdrec.errors import DataUnavailableError, KdrecError, UsageError
 
 log = logging.getLogger(__name__)

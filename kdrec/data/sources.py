@@ -30,10 +30,11 @@ from pathlib import Path
 from typing import Any
 
 from kdrec import progress
-from kdrec.artifacts import digest, write_json
+from kdrec.artifacts import write_json
 from kdrec.data.archives import unpack, whole
 from kdrec.data.files import FileSpec, check, local, mismatch, record, unavailable, write_whole
 from kdrec.data.remote import UnreadableError, copy
+from kdrec.digests import digest
 from kdrec.errors import UsageError
 from kdrec.locks import lock
 

@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 from pandas import DataFrame
 
-from kdrec.artifacts import atomic_dir, read_json, sha256_file, write_json
+from kdrec.artifacts import atomic_dir, read_json, write_json
 from kdrec.data.interactions import Interactions, Split
 from kdrec.data.preprocess import Prepared
+from kdrec.digests import sha256_file
 from kdrec.errors import StorageError
 
 SCHEMA = 1

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 
-from kdrec.artifacts import canonical
+from kdrec.digests import canonical
 from kdrec.report.collect import Finished
 from kdrec.report.entries import Block, Key, data_keys, labels_apart
 from kdrec.report.preset import Preset

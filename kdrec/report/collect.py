@@ -9,7 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from kdrec.artifacts import MANIFEST, RUN_PATTERNS, Run, digest, read_manifest
+from kdrec.artifacts import MANIFEST, RUN_PATTERNS, Run, read_manifest
+from kdrec.digests import digest
 from kdrec.errors import StorageError
 
 _LABELS = ("dataset", "protocol", "split", "role", "model", "method")

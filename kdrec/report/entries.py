@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kdrec.artifacts import canonical, digest, setting_text
+from kdrec.artifacts import setting_text
+from kdrec.digests import canonical, digest
 from kdrec.evaluation.significance import over_seeds
 from kdrec.report.collect import Finished
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
-from kdrec.artifacts import canonical
+from kdrec.digests import canonical
 from kdrec.report.collect import Finished
 from kdrec.report.entries import Entry, labels_apart
 from kdrec.report.preset import Preset, RowSpec

@@ -12,8 +12,9 @@ import torch
 from omegaconf import DictConfig
 from torch import nn
 
-from kdrec.artifacts import Run, atomic_path, digest
+from kdrec.artifacts import Run, atomic_path
 from kdrec.data.interactions import Split
+from kdrec.digests import digest
 from kdrec.errors import InterruptedTraining, UsageError
 from kdrec.evaluation.grouped import Evaluation
 from kdrec.methods.base import Distiller

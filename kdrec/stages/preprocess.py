@@ -9,10 +9,11 @@ from typing import Any, Protocol
 
 from omegaconf import DictConfig
 
-from kdrec.artifacts import atomic_dir, digest, read_json, sha256_file
+from kdrec.artifacts import atomic_dir, read_json
 from kdrec.data.preprocess import Prepared, prepare
 from kdrec.data.sources import fetch
 from kdrec.data.store import MANIFEST, exists, listed, load, save
+from kdrec.digests import digest, sha256_file
 from kdrec.errors import KdrecError
 from kdrec.locks import lock
 from kdrec.progress import task

@@ -8,7 +8,8 @@ from functools import partial
 import torch
 from omegaconf import DictConfig
 
-from kdrec.artifacts import Run, digest
+from kdrec.artifacts import Run
+from kdrec.digests import digest
 from kdrec.errors import KdrecError, StorageError
 from kdrec.locks import lock
 from kdrec.methods.base import Teacher

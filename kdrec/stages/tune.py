@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from kdrec.artifacts import digest
+from kdrec.digests import digest
 from kdrec.errors import KdrecError
 from kdrec.ranges import Count, Natural, check_range
 from kdrec.stages import distill, train

@@ -97,9 +97,12 @@ def begin(sweep: Path, *, job: int, overrides: Sequence[str], folder: str) -> Re
     return record
 
 
-def end(sweep: Path, record: Record, state: str, *, value: float | None = None) -> None:
+def end(
+    sweep: Path, record: Record, state: str, *, value: float | None = None, what: str = ""
+) -> None:
     """Writes down that a job ended in this state."""
-    write(sweep, replace(record, state=state, value=value, seconds=round(record.elapsed(), 3)))
+    ended = replace(record, state=state, seconds=round(record.elapsed(), 3))
+    write(sweep, replace(ended, value=value, what=what))
 
 
 def fail(sweep: Path, record: Record, error: BaseException) -> None:

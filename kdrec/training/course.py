@@ -7,6 +7,8 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
 from kdrec.training.average import Average
 from kdrec.training.stopping import EarlyStopping
 from kdrec.training.trainer import Trainer
@@ -63,6 +65,7 @@ class Course:
             "history": self.history,
             "resumed": self.resumed,
             "seconds": self.seconds,
+            "threads": torch.get_num_threads(),
         }
         unfinished.save(self.epoch, self.fits(), state)
 
@@ -79,3 +82,9 @@ class Course:
         self.history, self._before = state["history"], state["seconds"]
         self.resumed = state["resumed"] if self.ended else [*state["resumed"], self.epoch]
         log.info("%s: continued from epoch %d", name, self.epoch)
+        now, then = torch.get_num_threads(), state["threads"]
+        if self.trainer.device.type == "cpu" and now != then:
+            log.warning(
+                "%s: it was begun with threads=%d and goes on with %d, so that its last digits "
+                "may differ from those of one that was not interrupted", name, then, now,
+            )  # fmt: skip

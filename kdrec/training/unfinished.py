@@ -15,7 +15,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from kdrec.artifacts import digest, sha256_file, write_json
+from kdrec.artifacts import write_json
+from kdrec.digests import digest, sha256_file
 from kdrec.errors import StorageError
 from kdrec.ranges import Count, NonNegative, check_range
 from kdrec.training.tensors import save_tensors
@@ -23,7 +24,7 @@ from kdrec.training.tree import Tree, joined, parted
 
 log = logging.getLogger(__name__)
 
-SCHEMA = 1
+SCHEMA = 2
 STATE = "state.json"
 
 
