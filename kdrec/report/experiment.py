@@ -105,8 +105,9 @@ def _used(groups: Sequence[Cohort], preset: Preset) -> list[Finished]:
 
 
 def _section(cohort: Cohort, tables: Sequence[Table], *facts: str, legend: str = "") -> Section:
-    sizes = data_sizes(cohort.candidates[0]) if cohort.candidates else "no finished run"
-    told = "; ".join(filter(None, [sizes, *facts]))
+    if all(row.entry is None for row in cohort.rows):
+        return Section(cohort.block(), cohort.title, "no finished run", "", [])
+    told = "; ".join(filter(None, [data_sizes(cohort.candidates[0]), *facts]))
     return Section(cohort.block(), cohort.title, told, legend, tables)
 
 
