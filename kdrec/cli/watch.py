@@ -69,7 +69,7 @@ class Watch:
     quiet: bool
     _status: Status = field(init=False)
     _over: dict[int, Record] = field(default_factory=dict, init=False)
-    _told: set[int] = field(default_factory=set, init=False)
+    _told: set[tuple[int, int, str]] = field(default_factory=set, init=False)
     _seen: Status | None = field(default=None, init=False)
     _started: datetime = field(default_factory=lambda: datetime.now(UTC), init=False)
     _stop: threading.Event = field(default_factory=threading.Event, init=False)
@@ -158,11 +158,13 @@ class Watch:
             record = self._over.get(number) or records.read(path)
             if record is not None:
                 found[number] = _without_end(record, gone)
-        self._over = {number: one for number, one in found.items() if not one.runs}
+        self._over = {number: one for number, one in found.items() if one.ended}
         self._status = Status([found[number] for number in sorted(found)], self._total)
-        for number in sorted(self._over.keys() - self._told):
-            self._tell(self._over[number])
-        self._told |= self._over.keys()
+        for one in self._status.records:
+            news = (one.job, one.attempt, one.state)
+            if not one.runs and news not in self._told:
+                self._told.add(news)
+                self._tell(one)
         if self._status != self._seen or state != "running":
             self._status.write(self.folder, **self._about(state))
             self._seen = self._status

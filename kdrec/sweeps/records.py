@@ -67,6 +67,11 @@ class Record:
         """Whether it is under way, as far as the record tells."""
         return self.state == RUNNING
 
+    @property
+    def ended(self) -> bool:
+        """Whether it is over for good: a cluster may begin again what it has interrupted."""
+        return self.state in (DONE, FOUND, FAILED)
+
     def elapsed(self) -> float:
         """Seconds since it began."""
         return (datetime.now(UTC) - datetime.fromisoformat(self.started)).total_seconds()
@@ -80,7 +85,8 @@ def path_of(sweep: Path, job: int) -> Path:
 def begin(sweep: Path, *, job: int, overrides: Sequence[str], folder: str) -> Record:
     """Writes down that this process begins a job.
 
-    A record that still says `running` is of an attempt whose process was killed.
+    A record that still says `running` is of an attempt whose process was killed, and one that was
+    interrupted begins again where a cluster took its machine away.
     """
     before = read(path_of(sweep, job))
     record = Record(
@@ -88,7 +94,7 @@ def begin(sweep: Path, *, job: int, overrides: Sequence[str], folder: str) -> Re
         state=RUNNING,
         overrides=tuple(overrides),
         folder=folder,
-        attempt=before.attempt + 1 if before is not None and before.runs else 1,
+        attempt=before.attempt + 1 if before is not None and not before.ended else 1,
         host=platform.node(),
         pid=os.getpid(),
         started=datetime.now(UTC).isoformat(timespec="milliseconds"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import signal
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,7 @@ class Task:
         hydra = self.config.hydra
         sweep = Path(hydra.sweep.dir)
         record = records.read(records.path_of(sweep, self.number))
-        if record is None or not record.runs:
+        if record is None or record.ended:
             record = records.begin(
                 sweep,
                 job=self.number,
@@ -123,3 +124,9 @@ class Outcome:
         found.status = JobStatus.FAILED if self.failure else JobStatus.COMPLETED
         found.return_value = KdrecError(self.failure) if self.failure else self.value
         return found
+
+
+def interrupt(*_: object) -> None:
+    """What SIGTERM does to a job: what Ctrl-C would do, once."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise KeyboardInterrupt
