@@ -183,6 +183,26 @@ def test_jobs_elsewhere_outlive_the_interrupt_of_the_one_who_watches(tmp_path):
     assert [row["state"] for row in table(tmp_path)] == ["interrupted", "running"]
 
 
+def test_a_job_that_a_cluster_interrupts_and_begins_again_is_followed_to_its_end(tmp_path, capsys):
+    def told(what: str) -> bool:
+        time.sleep(0.05)
+        return what in capsys.readouterr().err
+
+    with Watch(tmp_path, "distill", [], [["seed=0"]], quiet=False) as watch:
+        records.end(tmp_path, begun(tmp_path), records.INTERRUPTED)
+        while not told("job 0 interrupted"):
+            pass
+        again = begun(tmp_path)
+        assert again.attempt == 2
+        records.end(tmp_path, again, records.DONE, value=0.5)
+    watch.check()
+    assert [(row["state"], row["attempt"]) for row in table(tmp_path)] == [("done", "2")]
+
+
+def begun(sweep: Path) -> Record:
+    return records.begin(sweep, job=0, overrides=["seed=0"], folder="x")
+
+
 def test_a_job_is_called_by_what_was_typed_and_sets_it_apart(tmp_path, capsys):
     jobs = [["seed=0", "lr=1e-4", "force=true"], ["seed=1", "lr=1e-4", "force=true"]]
     with Watch(tmp_path, "distill", [], jobs, quiet=False):

@@ -48,12 +48,14 @@ class Submitted:
         task: What it does.
         job: Submitit's.
         died: How often its process was killed before.
+        state: What Slurm said last of it.
         gone: When it was first seen to be over, without a result so far; None if it is not.
     """
 
     task: Task
     job: submitit.Job[Outcome]
     died: int = 0
+    state: str = field(default="PENDING", init=False)
     gone: float | None = field(default=None, init=False)
 
 
@@ -103,11 +105,10 @@ class SlurmLauncher(ParallelLauncher):
                         yield outcome
                     elif one.gone is not None and time.monotonic() - one.gone > GRACE_S:
                         waiting.remove(one)
-                        state = (states or {}).get(one.job.job_id, "")
-                        if again := self._again(executor, one, state):
+                        if again := self._again(executor, one):
                             waiting.append(again)
                         else:
-                            yield _dead(one, state)
+                            yield _dead(one)
                 if waiting:
                     time.sleep(LOOK_S)
         except BaseException:
@@ -154,20 +155,19 @@ class SlurmLauncher(ParallelLauncher):
                 why = next((line for line in last if "Error" in line), last[0] if last else "")
                 what = f"Its Slurm job {one.job.job_id} failed: {why}"
                 return one.task.fail(KdrecError(what, f"See {one.job.paths.stderr}."))
-        over = states is not None and states.get(one.job.job_id, "") in OVER
-        if over and one.gone is None:
-            one.gone = time.monotonic()
-        elif not over and states is not None:
-            one.gone = None
+        if states is not None:
+            one.state = states.get(one.job.job_id, "")
+            if one.state not in OVER:
+                one.gone = None
+            elif one.gone is None:
+                one.gone = time.monotonic()
         return None
 
-    def _again(
-        self, executor: submitit.AutoExecutor, one: Submitted, state: str
-    ) -> Submitted | None:
+    def _again(self, executor: submitit.AutoExecutor, one: Submitted) -> Submitted | None:
         """Submits a job once more whose process was killed; None if it was not, or too often."""
-        if state in ("CANCELLED", "TIMEOUT", "DEADLINE") or one.died >= self.max_retries:
+        if one.state in ("CANCELLED", "TIMEOUT", "DEADLINE") or one.died >= self.max_retries:
             return None
-        log.warning("Job %d: %s It begins again.", one.task.number, _end(one, state))
+        log.warning("Job %d: %s It begins again.", one.task.number, _end(one))
         (job,) = _submitted(executor, [one.task])
         return Submitted(one.task, job, one.died + 1)
 
@@ -194,21 +194,21 @@ def _submitted(executor: submitit.AutoExecutor, tasks: list[Task]) -> list[submi
         ) from error
 
 
-def _end(one: Submitted, state: str) -> str:
-    how = f"ended as {state}" if state else "is not known to Slurm any more"
+def _end(one: Submitted) -> str:
+    how = f"ended as {one.state}" if one.state else "is not known to Slurm any more"
     return f"Its Slurm job {one.job.job_id} {how} and left no result."
 
 
-def _dead(one: Submitted, state: str) -> Outcome:
+def _dead(one: Submitted) -> Outcome:
     hint = f"What it said: {one.job.paths.stderr}."
-    if state == "TIMEOUT":
+    if one.state == "TIMEOUT":
         hint += (
             "\nGive more time (hydra.launcher.timeout_min), or say longer before that it is up "
             "(signal_delay_s), so that an epoch can end."
         )
-    elif state == "OUT_OF_MEMORY":
+    elif one.state == "OUT_OF_MEMORY":
         hint += "\nGive more memory (hydra.launcher.mem_gb)."
-    return one.task.fail(KdrecError(_end(one, state), hint))
+    return one.task.fail(KdrecError(_end(one), hint))
 
 
 def _cancel(queue: Queue, jobs: list[str]) -> None:
