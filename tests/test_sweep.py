@@ -8,6 +8,7 @@ import json
 import os
 import pickle
 import platform
+import shutil
 import signal
 import subprocess
 import sys
@@ -116,6 +117,28 @@ def test_a_worker_gets_all_that_a_job_needs_and_sends_back_what_it_printed(world
     assert all(hydra is not None and roles for hydra, roles in hydras)
     assert len(hydras) == 2
     assert [row["state"] for row in table(world.out / "sweep")] == ["found", "failed"]
+
+
+def test_jobs_of_machines_with_a_disk_of_their_own_are_counted(world, monkeypatch):
+    sweep = world.out / "sweep"
+
+    def elsewhere(self, tasks):
+        with monkeypatch.context() as far:
+            far.setattr("platform.node", lambda: "far")
+            found = [compose().execute() for compose in tasks.values()]
+        for folder in sweep.iterdir():
+            if folder.is_dir():
+                shutil.rmtree(folder)
+        yield from found
+
+    monkeypatch.setattr(JoblibLauncher, "run", elsewhere)
+    words = ["+threads=1", "fail='',data", "hydra/launcher=joblib"]
+    shown = kd("distill", "-m", *words, status=1)
+    assert [(row["state"], row["host"]) for row in table(sweep)] == [
+        ("found", "far"), ("failed", "far"),
+    ]  # fmt: skip
+    assert "no data here" in shown.stderr
+    assert "Not on this machine but on far: what 1 of them left." in shown.stderr
 
 
 def test_a_sweeper_that_judges_hears_of_a_job_that_never_began(tmp_path, monkeypatch):

@@ -216,7 +216,22 @@ class Watch:
         best = self._status.best
         worth = f"; best {best.value:.4f}: {self._name(best)}" if best and best.value else ""
         table = self.folder / "sweep.csv"
-        return f"Sweep: {some} in {took}: {self._status.counted()}{worth}\nIts table: {table}"
+        said = f"Sweep: {some} in {took}: {self._status.counted()}{worth}\nIts table: {table}"
+        return said + _elsewhere(self._status.records)
+
+
+def _elsewhere(jobs: Sequence[Record]) -> str:
+    """Which jobs ran on a machine whose disk is not seen from here."""
+    here = platform.node()
+    away = [one for one in jobs if one.ended and one.state != records.FOUND and one.host != here
+            and not Path(one.folder).is_dir()]  # fmt: skip
+    if not away:
+        return ""
+    hosts = ", ".join(sorted({one.host for one in away}))
+    return (
+        f"\nNot on this machine but on {hosts}: what {len(away)} of them left. "
+        "With share=... the same command brings finished runs here."
+    )
 
 
 def _without_end(record: Record, gone: str | None) -> Record:

@@ -108,11 +108,13 @@ def end(sweep: Path, record: Record, state: str, *, value: float | None = None) 
     write(sweep, replace(record, state=state, value=value, seconds=round(record.elapsed(), 3)))
 
 
-def fail(sweep: Path, record: Record, error: BaseException) -> None:
-    """Writes down that a job failed, and why."""
+def fail(sweep: Path, record: Record, error: BaseException) -> Record:
+    """Writes down that a job failed, and why; returns what it wrote."""
     what, hint = reason(error, record.folder)
     ended = replace(record, state=FAILED, seconds=round(record.elapsed(), 3))
-    write(sweep, replace(ended, what=what, hint=hint))
+    failed = replace(ended, what=what, hint=hint)
+    write(sweep, failed)
+    return failed
 
 
 def reason(error: BaseException, folder: str) -> tuple[str, str]:
@@ -127,6 +129,12 @@ def reason(error: BaseException, folder: str) -> tuple[str, str]:
 def write(sweep: Path, record: Record) -> None:
     """Puts a record into place."""
     write_json(path_of(sweep, record.job), asdict(record))
+
+
+def bring(sweep: Path, record: Record) -> None:
+    """Puts a record here that a worker wrote, if it did so on a disk of its own."""
+    if read(path_of(sweep, record.job)) != record:
+        write(sweep, record)
 
 
 def read(path: Path) -> Record | None:

@@ -168,7 +168,11 @@ class SlurmLauncher(ParallelLauncher):
         if one.state in ("CANCELLED", "TIMEOUT", "DEADLINE") or one.died >= self.max_retries:
             return None
         log.warning("Job %d: %s It begins again.", one.task.number, _end(one))
-        (job,) = _submitted(executor, [one.task])
+        try:
+            (job,) = _submitted(executor, [one.task])
+        except KdrecError as error:  # the others are under way
+            log.warning("%s", error.what)
+            return None
         return Submitted(one.task, job, one.died + 1)
 
 
