@@ -6,6 +6,7 @@ at the first job that is killed, and a job that is preempted loses what it has n
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
 import time
@@ -19,7 +20,7 @@ from kdrec.cli.launch.allotted import Allotted
 from kdrec.cli.launch.base import ParallelLauncher, Tasks
 from kdrec.cli.launch.queue import OVER, Queue
 from kdrec.cli.launch.task import Outcome, Task
-from kdrec.errors import KdrecError, UsageError
+from kdrec.errors import KdrecError, UsageError, said
 from kdrec.ranges import Natural, check_range
 
 if TYPE_CHECKING:
@@ -29,8 +30,8 @@ log = logging.getLogger(__name__)
 
 LOOK_S = 1.0
 """Between two looks for results."""
-GRACE_S = 15.0
-"""How long after its job a result may appear: file systems of clusters are slow to tell."""
+GRACE_S = 60.0
+"""How long after its job a result may appear: NFS remembers a folder for so long."""
 STOP_S = 30.0
 """How long cancelled jobs are waited for."""
 
@@ -151,8 +152,8 @@ class SlurmLauncher(ParallelLauncher):
             try:
                 return one.job.result()
             except Exception as error:  # noqa: BLE001  (whatever submitit says, the sweep goes on)
-                last = str(error).strip("-\n ").splitlines()
-                why = next((line for line in last if "Error" in line), last[0] if last else "")
+                lines = [line for line in str(error).splitlines() if "Error: " in line]
+                why = lines[-1] if lines else said(error)
                 what = f"Its Slurm job {one.job.job_id} failed: {why}"
                 return one.task.fail(KdrecError(what, f"See {one.job.paths.stderr}."))
         if states is not None:
@@ -161,6 +162,9 @@ class SlurmLauncher(ParallelLauncher):
                 one.gone = None
             elif one.gone is None:
                 one.gone = time.monotonic()
+        if one.gone is not None:
+            with contextlib.suppress(OSError):  # makes NFS look again
+                one.job.paths.folder.chmod(one.job.paths.folder.stat().st_mode)
         return None
 
     def _again(self, executor: submitit.AutoExecutor, one: Submitted) -> Submitted | None:
@@ -190,11 +194,10 @@ def _submitted(executor: submitit.AutoExecutor, tasks: list[Task]) -> list[submi
             return [executor.submit(work, tasks[0])]
         return executor.map_array(work, tasks)
     except (FailedJobError, FailedSubmissionError) as error:
-        said = " ".join(str(error).split())
         raise KdrecError(
-            f"Slurm did not take the jobs: {said}",
-            "Set what your cluster wants, as hydra.launcher.partition=..., account=..., "
-            "timeout_min=...; `sinfo` shows the partitions.",
+            f"Slurm did not take the jobs: {said(error)}",
+            "Give what your cluster wants: hydra.launcher.partition=..., account=..., "
+            "timeout_min=...; `sinfo` shows the partitions. Does it answer?",
         ) from error
 
 
