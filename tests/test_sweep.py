@@ -8,6 +8,7 @@ import json
 import os
 import pickle
 import platform
+import shutil
 import signal
 import subprocess
 import sys
@@ -145,6 +146,28 @@ def test_a_worker_gets_all_that_a_job_needs_and_sends_back_what_it_printed(world
     assert [row["state"] for row in table(world.out / "sweep")] == ["found", "failed"]
 
 
+def test_jobs_of_machines_with_a_disk_of_their_own_are_counted(world, monkeypatch):
+    sweep = world.out / "sweep"
+
+    def elsewhere(self, tasks):
+        with monkeypatch.context() as far:
+            far.setattr("platform.node", lambda: "far")
+            found = [compose().execute() for compose in tasks.values()]
+        for folder in sweep.iterdir():
+            if folder.is_dir():
+                shutil.rmtree(folder)
+        yield from found
+
+    monkeypatch.setattr(JoblibLauncher, "run", elsewhere)
+    words = ["+threads=1", "fail='',data", "hydra/launcher=joblib"]
+    shown = kd("distill", "-m", *words, status=1)
+    assert [(row["state"], row["host"]) for row in table(sweep)] == [
+        ("found", "far"), ("failed", "far"),
+    ]  # fmt: skip
+    assert "no data here" in shown.stderr
+    assert "Not on this machine but on far: what 1 of them left." in shown.stderr
+
+
 def test_a_sweeper_that_judges_hears_of_a_job_that_never_began(tmp_path, monkeypatch):
     monkeypatch.setattr(HydraConfig, "set_config", lambda *_: None)
 
@@ -208,6 +231,26 @@ def test_jobs_elsewhere_outlive_the_interrupt_of_the_one_who_watches(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         watch()
     assert [row["state"] for row in table(tmp_path)] == ["interrupted", "running"]
+
+
+def test_a_job_that_a_cluster_interrupts_and_begins_again_is_followed_to_its_end(tmp_path, capsys):
+    def told(what: str) -> bool:
+        time.sleep(0.05)
+        return what in capsys.readouterr().err
+
+    with Watch(tmp_path, "distill", [], [["seed=0"]], quiet=False) as watch:
+        records.end(tmp_path, begun(tmp_path), records.INTERRUPTED)
+        while not told("job 0 interrupted"):
+            pass
+        again = begun(tmp_path)
+        assert again.attempt == 2
+        records.end(tmp_path, again, records.DONE, value=0.5)
+    watch.check()
+    assert [(row["state"], row["attempt"]) for row in table(tmp_path)] == [("done", "2")]
+
+
+def begun(sweep: Path) -> Record:
+    return records.begin(sweep, job=0, overrides=["seed=0"], folder="x")
 
 
 def test_a_job_is_called_by_what_was_typed_and_sets_it_apart(tmp_path, capsys):

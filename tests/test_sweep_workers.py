@@ -20,6 +20,7 @@ from kdrec.digests import sha256_file
 from kdrec.sweeps import records
 from tests.conftest import ROOT
 from tests.program import kd
+from tests.slurm import install
 
 pytestmark = [pytest.mark.usefixtures("here"), pytest.mark.slow]
 
@@ -125,6 +126,19 @@ def test_a_ray_cluster_of_two_workers_outlives_the_death_of_one() -> None:
     attempts = [records.read(records.path_of(sweep, number)) for number in range(6)]
     assert sorted(one.attempt for one in attempts if one is not None) == [1, 1, 1, 1, 1, 2]
     assert shown.count("Kept in") == 6
+
+
+@needs("submitit", "slurm")
+def test_slurm_runs_a_sweep_and_its_failure_is_known(tmp_path, monkeypatch) -> None:
+    for name, value in (install(tmp_path / "slurm") | {"PYTHONPATH": str(ROOT)}).items():
+        monkeypatch.setenv(name, value)
+    words = ["hydra/launcher=submitit_slurm", "hydra.launcher.cpus_per_task=2"]
+    shown = kd("distill", "-m", *SMALL, *words, "device=cpu,none", status=1)
+    assert shown.stdout.count("Kept in") == 1
+    (sweep,) = sweeps()
+    assert states(sweep) == {"done": 1, "failed": 1}
+    _, students = made()
+    assert [run.manifest["threads"] for run in students] == [2]
 
 
 @needs("submitit", "slurm")

@@ -63,6 +63,7 @@ def _forward(
     sweep: contextlib.AbstractContextManager[Watch | None] = contextlib.nullcontext()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # its exceptions come to us
     os.environ["KDREC_JSON"] = "1" if as_json else "0"
+    launch.register()
     if line.runs:
         with checking(command, line) as checker:
             checked = checker.check(line.overrides)
@@ -81,7 +82,6 @@ def _forward(
         with checking(command, line, deep=False) as checker:
             checker.check(line.overrides)
     _register(line)
-    launch.register()
     job = Job(command, line.allows_code)
     main = hydra.main(version_base="1.3", config_path=str(confdir.conf_dir()), config_name=command)
     before = sys.argv

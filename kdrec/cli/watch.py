@@ -70,7 +70,7 @@ class Watch:
     quiet: bool
     _status: Status = field(init=False)
     _over: dict[int, Record] = field(default_factory=dict, init=False)
-    _told: set[int] = field(default_factory=set, init=False)
+    _told: set[tuple[int, int, str]] = field(default_factory=set, init=False)
     _seen: Status | None = field(default=None, init=False)
     _started: datetime = field(default_factory=lambda: datetime.now(UTC), init=False)
     _stop: threading.Event = field(default_factory=threading.Event, init=False)
@@ -164,11 +164,13 @@ class Watch:
             record = self._over.get(number) or records.read(path)
             if record is not None:
                 found[number] = _without_end(record, gone)
-        self._over = {number: one for number, one in found.items() if not one.runs}
+        self._over = {number: one for number, one in found.items() if one.ended}
         self._status = Status([found[number] for number in sorted(found)], self._total)
-        for number in sorted(self._over.keys() - self._told):
-            self._tell(self._over[number])
-        self._told |= self._over.keys()
+        for one in self._status.records:
+            news = (one.job, one.attempt, one.state)
+            if not one.runs and news not in self._told:
+                self._told.add(news)
+                self._tell(one)
         if self._status != self._seen or state != "running":
             self._status.write(self.folder, **self._about(state))
             self._seen = self._status
@@ -220,7 +222,22 @@ class Watch:
         best = self._status.best
         worth = f"; best {best.value:.4f}: {self._name(best)}" if best and best.value else ""
         table = self.folder / "sweep.csv"
-        return f"Sweep: {some} in {took}: {self._status.counted()}{worth}\nIts table: {table}"
+        said = f"Sweep: {some} in {took}: {self._status.counted()}{worth}\nIts table: {table}"
+        return said + _elsewhere(self._status.records)
+
+
+def _elsewhere(jobs: Sequence[Record]) -> str:
+    """Which jobs ran on a machine whose disk is not seen from here."""
+    here = platform.node()
+    away = [one for one in jobs if one.ended and one.state != records.FOUND and one.host != here
+            and not Path(one.folder).is_dir()]  # fmt: skip
+    if not away:
+        return ""
+    hosts = ", ".join(sorted({one.host for one in away}))
+    return (
+        f"\nNot on this machine but on {hosts}: what {len(away)} of them left. "
+        "With share=... the same command brings finished runs here."
+    )
 
 
 def _without_end(record: Record, gone: str | None) -> Record:

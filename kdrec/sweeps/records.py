@@ -67,6 +67,11 @@ class Record:
         """Whether it is under way, as far as the record tells."""
         return self.state == RUNNING
 
+    @property
+    def ended(self) -> bool:
+        """Whether it is over for good: a cluster may begin again what it has interrupted."""
+        return self.state in (DONE, FOUND, FAILED)
+
     def elapsed(self) -> float:
         """Seconds since it began."""
         return (datetime.now(UTC) - datetime.fromisoformat(self.started)).total_seconds()
@@ -80,7 +85,8 @@ def path_of(sweep: Path, job: int) -> Path:
 def begin(sweep: Path, *, job: int, overrides: Sequence[str], folder: str) -> Record:
     """Writes down that this process begins a job.
 
-    A record that still says `running` is of an attempt whose process was killed.
+    A record that still says `running` is of an attempt whose process was killed, and one that was
+    interrupted begins again where a cluster took its machine away.
     """
     before = read(path_of(sweep, job))
     record = Record(
@@ -88,7 +94,7 @@ def begin(sweep: Path, *, job: int, overrides: Sequence[str], folder: str) -> Re
         state=RUNNING,
         overrides=tuple(overrides),
         folder=folder,
-        attempt=before.attempt + 1 if before is not None and before.runs else 1,
+        attempt=before.attempt + 1 if before is not None and not before.ended else 1,
         host=platform.node(),
         pid=os.getpid(),
         started=datetime.now(UTC).isoformat(timespec="milliseconds"),
@@ -105,11 +111,13 @@ def end(
     write(sweep, replace(ended, value=value, what=what))
 
 
-def fail(sweep: Path, record: Record, error: BaseException) -> None:
-    """Writes down that a job failed, and why."""
+def fail(sweep: Path, record: Record, error: BaseException) -> Record:
+    """Writes down that a job failed, and why; returns what it wrote."""
     what, hint = reason(error, record.folder)
     ended = replace(record, state=FAILED, seconds=round(record.elapsed(), 3))
-    write(sweep, replace(ended, what=what, hint=hint))
+    failed = replace(ended, what=what, hint=hint)
+    write(sweep, failed)
+    return failed
 
 
 def reason(error: BaseException, folder: str) -> tuple[str, str]:
@@ -124,6 +132,12 @@ def reason(error: BaseException, folder: str) -> tuple[str, str]:
 def write(sweep: Path, record: Record) -> None:
     """Puts a record into place."""
     write_json(path_of(sweep, record.job), asdict(record))
+
+
+def bring(sweep: Path, record: Record) -> None:
+    """Puts a record here that a worker wrote, if it did so on a disk of its own."""
+    if read(path_of(sweep, record.job)) != record:
+        write(sweep, record)
 
 
 def read(path: Path) -> Record | None:

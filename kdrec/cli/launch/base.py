@@ -17,6 +17,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
 from kdrec.cli.launch.task import Outcome, Task
+from kdrec.sweeps import records
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +62,8 @@ class ParallelLauncher(Launcher):
         for outcome in self.run(tasks):
             sys.stdout.write(outcome.output)
             sys.stdout.flush()
+            if outcome.record is not None:
+                records.bring(Path(self.config.hydra.sweep.dir), outcome.record)
             returned[outcome.number] = outcome.returned()
         return [returned[number] for number in tasks]
 

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from multiprocessing.connection import Connection, wait
 
 from kdrec.cli.launch.base import ParallelLauncher, Tasks, cores
-from kdrec.cli.launch.task import Outcome, Task
+from kdrec.cli.launch.task import Outcome, Task, interrupt
 from kdrec.errors import KdrecError, UsageError
 from kdrec.ranges import Natural, check_range
 
@@ -142,7 +142,7 @@ def _serve(pipe: Connection) -> None:
     with contextlib.suppress(EOFError, BrokenPipeError, KeyboardInterrupt):
         while True:
             task = pipe.recv()
-            signal.signal(signal.SIGTERM, _interrupt)
+            signal.signal(signal.SIGTERM, interrupt)
             outcome = task.execute()
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             pipe.send(outcome)
@@ -157,8 +157,3 @@ def _outlive() -> None:
     if launcher is not None:
         launcher.join()
         os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _interrupt(*_: object) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough
-    raise KeyboardInterrupt

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import signal
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from omegaconf import DictConfig
 from kdrec.cli.job import BASIC_SWEEPER
 from kdrec.errors import KdrecError
 from kdrec.sweeps import records
+from kdrec.sweeps.records import Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +71,12 @@ class Task:
                     )
                 except Exception as error:  # noqa: BLE001  (before the job: no folder, no space)
                     return replace(self.fail(error), output=out.getvalue())
+        record = records.read(records.path_of(Path(self.config.hydra.sweep.dir), self.number))
         if ended.status == JobStatus.FAILED:
             raised = ended._return_value  # noqa: SLF001  (reading it would raise)
             what, _ = records.reason(raised, str(ended.working_dir))
-            return Outcome(self.number, None, what, out.getvalue())
-        return Outcome(self.number, ended.return_value, "", out.getvalue())
+            return Outcome(self.number, None, what, out.getvalue(), record)
+        return Outcome(self.number, ended.return_value, "", out.getvalue(), record)
 
     def _prepare(self) -> None:
         """Makes this process one that Hydra knows: a stage may compose configs of its own."""
@@ -88,17 +91,16 @@ class Task:
         hydra = self.config.hydra
         sweep = Path(hydra.sweep.dir)
         record = records.read(records.path_of(sweep, self.number))
-        if record is None or not record.runs:
+        if record is None or record.ended:
             record = records.begin(
                 sweep,
                 job=self.number,
                 overrides=list(hydra.overrides.task),
                 folder=str(sweep / hydra.sweep.subdir),
             )
-        records.fail(sweep, record, error)
+        failed = records.fail(sweep, record, error)
         judged = hydra.sweeper._target_ != BASIC_SWEEPER
-        what, _ = records.reason(error, record.folder)
-        return Outcome(self.number, None, what if judged else "", "")
+        return Outcome(self.number, None, failed.what if judged else "", "", failed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +112,14 @@ class Outcome:
         value: What the stage returned.
         failure: What went wrong, if the sweeper is to hear of it.
         output: What the job wrote to standard output.
+        record: Of the job, for a launcher that does not see the worker's disk.
     """
 
     number: int
     value: Any
     failure: str
     output: str
+    record: Record | None = None
 
     def returned(self) -> JobReturn:
         """As Hydra's sweepers want it."""
@@ -123,3 +127,9 @@ class Outcome:
         found.status = JobStatus.FAILED if self.failure else JobStatus.COMPLETED
         found.return_value = KdrecError(self.failure) if self.failure else self.value
         return found
+
+
+def interrupt(*_: object) -> None:
+    """What SIGTERM does to a job: what Ctrl-C would do, once."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise KeyboardInterrupt
