@@ -1,9 +1,45 @@
-"""SIGHUP: the terminal that a command was started from is gone, and the command is not yet."""
+"""Signals that ask a command to stop; one of them, SIGHUP, says that its terminal is gone."""
 
 from __future__ import annotations
 
 import os
+import signal
 import stat
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""What asks to stop."""
+
+
+class HungUp(KeyboardInterrupt):
+    """The terminal is gone: what needs none may go on."""
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """Signals that ask to stop are heard at the end of the block.
+
+    Not by blocking them for a thread: Python hears in the main thread what another one is sent.
+    """
+    caught: list[int] = []
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {
+            number: handler
+            for number in STOP
+            if (handler := signal.getsignal(number)) not in (None, signal.SIG_IGN)
+        }
+    try:
+        for number in before:
+            signal.signal(number, lambda got, _: caught.append(got))
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if caught:
+            signal.raise_signal(caught[0])
 
 
 def mute() -> None:

@@ -55,6 +55,10 @@ def offered(
         ("kdrec distill K", ["K="]),
         ("kdrec distill method=rd K", []),
         ("kdrec distill method=nonsense K", []),
+        (
+            "kdrec distill -m hydra/launcher=submitit_slurm hydra.launcher.max",
+            ["hydra.launcher.max_num_timeout=", "hydra.launcher.max_retries="],
+        ),
     ],
 )
 def test_what_may_follow(world, line, expected, monkeypatch, capsys):

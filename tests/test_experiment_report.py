@@ -268,7 +268,7 @@ def test_each_protocol_and_student_is_a_section_also_without_runs(finished):
         "protocol official · student lightgcn",
     ]
     empty = asked.sections[1]
-    assert (empty.facts, empty.tables) == ("no finished run", [])
+    assert (empty.facts, empty.tables) == ("none of its runs is finished", [])
     assert cell(table(asked, "recall@10", 2), "none", "recall@10").n_runs == 1
 
 

@@ -92,14 +92,38 @@ def test_a_terminal_is_muted_and_what_is_closed_stays_closed() -> None:
             os.close(number)
 
 
+def test_what_is_held_back_is_heard_at_the_end() -> None:
+    done = []
+
+    @hangup.held_back()
+    def work() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        done.append(True)
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert done == [True]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 def test_the_signal_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
     from kdrec.cli.guard import heeding_signals
 
     muted = []
     monkeypatch.setattr(hangup, "mute", lambda: muted.append(True))
-    with pytest.raises(KeyboardInterrupt), heeding_signals():
-        os.kill(os.getpid(), signal.SIGHUP)
-    assert muted == [True]
+
+    @heeding_signals()
+    def work() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGHUP)
+        finally:
+            os.kill(os.getpid(), signal.SIGHUP)  # what takes things down is not stopped by another
+            muted.append(False)
+
+    with pytest.raises(hangup.HungUp):
+        work()
+    assert muted == [True, False]
     assert signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
@@ -107,4 +131,4 @@ def test_the_signal_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
             os.kill(os.getpid(), signal.SIGHUP)
     finally:
         signal.signal(signal.SIGHUP, before)
-    assert muted == [True]
+    assert muted == [True, False]

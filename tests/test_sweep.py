@@ -94,6 +94,7 @@ def test_an_interrupt_ends_the_sweep_and_so_does_sigterm(world, how):
 
 
 def test_a_launcher_without_a_sweep_is_refused(world):
+    kd("distill", "+hydra/launcher=joblib", "--dry-run", status=2)
     shown = kd("distill", "hydra/launcher=joblib", status=2)
     assert "hydra/launcher=joblib is for sweeps" in shown.stderr
     assert "Add -m" in shown.stderr

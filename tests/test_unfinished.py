@@ -18,9 +18,10 @@ from torch import Tensor
 
 from kdrec import artifacts
 from kdrec.errors import InterruptedTraining, UsageError
+from kdrec.hangup import STOP
 from kdrec.models.base import Batch, Vectors
 from kdrec.training import unfinished as module
-from kdrec.training.interruption import SIGNALS, requests
+from kdrec.training.interruption import requests
 from kdrec.training.losses import DivergedError, Losses
 from kdrec.training.trainer import Trainer
 from kdrec.training.tree import joined, parted
@@ -204,9 +205,9 @@ def test_a_pace_out_of_range_is_refused(values: tuple[Any, Any]) -> None:
 def handlers() -> Iterator[list[Any]]:
     """Handlers of a test's own, for all the signals, that note what they heard."""
     heard: list[Any] = []
-    before = [signal.signal(number, lambda got, _: heard.append(got)) for number in SIGNALS]
+    before = [signal.signal(number, lambda got, _: heard.append(got)) for number in STOP]
     yield heard
-    for number, handler in zip(SIGNALS, before, strict=True):
+    for number, handler in zip(STOP, before, strict=True):
         signal.signal(number, handler)
 
 
@@ -222,9 +223,9 @@ def test_the_first_signal_asks_and_a_second_interrupt_stops_at_once(
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
     assert handlers == []
-    for number in SIGNALS:
+    for number in STOP:
         os.kill(os.getpid(), number)
-    assert handlers == list(SIGNALS)
+    assert handlers == list(STOP)
 
 
 def test_what_is_ignored_stays_ignored_and_other_threads_hear_nothing(handlers: list[Any]) -> None:
@@ -291,7 +292,7 @@ def test_going_on_with_other_threads_is_said(
         monkeypatch.setattr(torch, "get_num_threads", lambda it=threads: it)
         with contextlib.suppress(InterruptedTraining):
             trained(Stopped(epoch), place(tmp_path))
-        assert ("begun with threads=3 and goes on with 2" in caplog.text) == (threads == 2)
+        assert ("kept with threads=3 and goes on with 2" in caplog.text) == (threads == 2)
 
 
 def test_without_a_place_a_signal_does_what_it_did(handlers: list[Any]) -> None:

@@ -76,10 +76,13 @@ def _hydra(
     """Lets Hydra answer."""
     import hydra  # noqa: PLC0415  (command names are completed without it)
 
+    from kdrec.cli import launch  # noqa: PLC0415
+
     os.environ["HYDRA_FULL_ERROR"] = "1"
     folders = confdir.user_folders(None, config_dir)
     confdir.register(folders)
     ensembles.store(ensembles.named(overrides), folders)
+    launch.register()
     main = hydra.main(version_base="1.3", config_path=str(confdir.conf_dir()), config_name=command)
     folder = ["--config-dir", config_dir] if config_dir else []
     sys.argv = ["kdrec", *folder, *words]

@@ -24,6 +24,8 @@ from kdrec.cli.line import Line
 from kdrec.errors import KdrecError, UsageError
 
 if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
     from kdrec.cli.overrides import Checked, Checker
     from kdrec.cli.watch import Watch
 
@@ -69,6 +71,7 @@ def _forward(
             checked = checker.check(line.overrides)
             if command == search.COMMAND:
                 search.check_space(checker, checked)
+            _check_launcher(line, checked)
             if dry_run:
                 check_jobs(command, checker, checked)
                 _show(checked, as_json=as_json)
@@ -97,6 +100,25 @@ def _forward(
         raise job.error
 
 
+def _sweeps(line: Line, hydra: DictConfig) -> bool:
+    """Whether the line asks for a sweep, by itself or by its experiment."""
+    from hydra.types import RunMode  # noqa: PLC0415
+    from omegaconf import OmegaConf  # noqa: PLC0415
+
+    return line.multirun or bool(OmegaConf.select(hydra, "mode") == RunMode.MULTIRUN)
+
+
+def _check_launcher(line: Line, checked: Checked) -> None:
+    """Refuses a launcher that Hydra would pass over."""
+    from kdrec.cli.composed import hydra_part  # noqa: PLC0415
+
+    if _sweeps(line, hydra_part(checked.config)):
+        return
+    for word in line.overrides:
+        if word.lstrip("+").startswith("hydra/launcher="):
+            raise UsageError(f"{word} is for sweeps, and this is one run.", "Add -m.")
+
+
 @contextlib.contextmanager
 def _watched(
     command: str, line: Line, given: list[str], checked: Checked, *, quiet: bool
@@ -110,17 +132,11 @@ def _watched(
         checked: What they came to.
         quiet: Tell failures only.
     """
-    from hydra.types import RunMode  # noqa: PLC0415
-    from omegaconf import OmegaConf  # noqa: PLC0415
-
     from kdrec.cli.composed import hydra_part  # noqa: PLC0415
     from kdrec.cli.watch import Watch, claimed  # noqa: PLC0415
 
     hydra = hydra_part(checked.config)
-    if not line.multirun and OmegaConf.select(hydra, "mode") != RunMode.MULTIRUN:
-        for word in given:
-            if word.startswith("hydra/launcher="):
-                raise UsageError(f"{word} is for sweeps, and this is one run.", "Add -m.")
+    if not _sweeps(line, hydra):
         yield None
         return
     known = hydra.sweeper._target_ == BASIC_SWEEPER

@@ -57,8 +57,9 @@ def heeding_signals() -> Iterator[None]:
 
 
 def _hung_up(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a shell and the system may both send it
     hangup.mute()
-    raise KeyboardInterrupt
+    raise hangup.HungUp
 
 
 @contextlib.contextmanager

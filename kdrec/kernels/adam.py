@@ -40,7 +40,7 @@ class DenseAdam:
             (
                 torch.zeros_like(one, requires_grad=False),
                 torch.zeros_like(one, requires_grad=False),
-                torch.zeros((), device=one.device),
+                torch.zeros((), dtype=torch.float32, device=one.device),
             )
             for one in self.parameters
         ]

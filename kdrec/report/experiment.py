@@ -106,7 +106,7 @@ def _used(groups: Sequence[Cohort], preset: Preset) -> list[Finished]:
 
 def _section(cohort: Cohort, tables: Sequence[Table], *facts: str, legend: str = "") -> Section:
     if all(row.entry is None for row in cohort.rows):
-        return Section(cohort.block(), cohort.title, "no finished run", "", [])
+        return Section(cohort.block(), cohort.title, "none of its runs is finished", "", [])
     told = "; ".join(filter(None, [data_sizes(cohort.candidates[0]), *facts]))
     return Section(cohort.block(), cohort.title, told, legend, tables)
 

@@ -83,8 +83,8 @@ class Course:
         self.resumed = state["resumed"] if self.ended else [*state["resumed"], self.epoch]
         log.info("%s: continued from epoch %d", name, self.epoch)
         now, then = torch.get_num_threads(), state["threads"]
-        if self.trainer.device.type == "cpu" and now != then:
+        if self.trainer.device.type == "cpu" and now != then and not self.ended:
             log.warning(
-                "%s: it was begun with threads=%d and goes on with %d, so that its last digits "
+                "%s: it was kept with threads=%d and goes on with %d, so that its last digits "
                 "may differ from those of one that was not interrupted", name, then, now,
             )  # fmt: skip

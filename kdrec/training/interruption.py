@@ -13,8 +13,6 @@ from kdrec import hangup
 
 log = logging.getLogger(__name__)
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
 
 class Request:
     """Whether one has been asked to stop.
@@ -55,7 +53,7 @@ def requests(name: str, *, heard: bool) -> Iterator[Request]:
     if heard and threading.current_thread() is threading.main_thread():
         before = {
             number: handler
-            for number in SIGNALS
+            for number in hangup.STOP
             if (handler := signal.getsignal(number)) not in (None, signal.SIG_IGN)
         }
     try:

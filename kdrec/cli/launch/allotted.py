@@ -6,6 +6,7 @@ import contextlib
 import signal
 from typing import Any
 
+from kdrec.cli.launch.queue import Queue
 from kdrec.cli.launch.task import Outcome, Task, interrupt
 from kdrec.errors import KdrecError
 
@@ -41,6 +42,9 @@ class Allotted:
             if not warned:
                 raise
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # Slurm's, as it takes the job back
+        states = Queue().states()
+        if states is not None and states.get(environment.job_id) != "RUNNING":
+            raise KeyboardInterrupt  # cancelled meanwhile: not again
         with contextlib.suppress(UncompletedJobError):  # not again
             again(soon, None)
         return task.fail(

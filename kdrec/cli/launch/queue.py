@@ -8,6 +8,8 @@ import subprocess
 import time
 from dataclasses import dataclass, field
 
+from kdrec.hangup import held_back
+
 log = logging.getLogger(__name__)
 
 ASK_S = 10.0
@@ -58,6 +60,9 @@ class Queue:
     def cancel(self, jobs: list[str]) -> None:
         """Ends jobs; what Slurm says against it is told and no more."""
         asked = ["scancel", *jobs]
-        done = subprocess.run(asked, check=False, capture_output=True, text=True)  # noqa: S603
+        with held_back():  # who is impatient would else stop the stopping
+            done = subprocess.run(  # noqa: S603
+                asked, check=False, capture_output=True, text=True, start_new_session=True
+            )
         if done.returncode:
             log.warning("scancel: %s", done.stderr.strip())

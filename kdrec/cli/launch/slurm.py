@@ -21,7 +21,8 @@ from kdrec.cli.launch.base import ParallelLauncher, Tasks
 from kdrec.cli.launch.queue import OVER, Queue
 from kdrec.cli.launch.task import Outcome, Task
 from kdrec.errors import KdrecError, UsageError, said
-from kdrec.ranges import Natural, check_range
+from kdrec.hangup import HungUp, held_back
+from kdrec.ranges import Count, Natural, check_range
 
 if TYPE_CHECKING:
     import submitit
@@ -41,7 +42,7 @@ _SHARED = frozenset(
 """The options that submitit does not want named after Slurm."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Submitted:
     """A job of the sweep as Slurm has it.
 
@@ -87,17 +88,23 @@ class SlurmLauncher(ParallelLauncher):
         check_range("hydra.launcher.max_retries", self.max_retries, Natural)
         check_range("hydra.launcher.max_num_timeout", self.max_num_timeout, Natural)
         of = self.options.get
-        gpus = of("gpus_per_task", of("gpus_per_node", 0))
-        return max(1, int(of("cpus_per_task", of("cpus_per_gpu", 0) * gpus)))
+        if (cpus := of("cpus_per_task")) is not None:
+            if not isinstance(cpus, int):
+                raise UsageError(f"hydra.launcher.cpus_per_task={cpus}.", "Give a whole number.")
+            check_range("hydra.launcher.cpus_per_task", cpus, Count)
+            return cpus
+        per_gpu, gpus = of("cpus_per_gpu"), of("gpus_per_task", of("gpus_per_node"))
+        return per_gpu * gpus if isinstance(per_gpu, int) and isinstance(gpus, int) else 1
 
     def run(self, tasks: Tasks) -> Iterator[Outcome]:
         """Submits all jobs as one array and waits for them; one that was killed begins again."""
-        executor = self._executor()
+        executor, queue = self._executor(), Queue()
         composed = [compose() for compose in tasks.values()]
-        jobs = _submitted(executor, composed)
-        waiting = [Submitted(task, job) for task, job in zip(composed, jobs, strict=True)]
-        queue = Queue()
+        waiting: list[Submitted] = []
         try:
+            with held_back():  # no job is in the queue and not among those waited for
+                jobs = _submitted(executor, composed)
+                waiting += map(Submitted, composed, jobs)
             while waiting:
                 states = queue.states()
                 for one in list(waiting):
@@ -105,13 +112,16 @@ class SlurmLauncher(ParallelLauncher):
                         waiting.remove(one)
                         yield outcome
                     elif one.gone is not None and time.monotonic() - one.gone > GRACE_S:
-                        waiting.remove(one)
-                        if again := self._again(executor, one):
-                            waiting.append(again)
-                        else:
-                            yield _dead(one)
+                        with held_back():
+                            again = self._again(executor, one)
+                            waiting.remove(one)
+                            waiting += [again] if again else []
+                        if again is None:
+                            yield self._dead(one)
                 if waiting:
                     time.sleep(LOOK_S)
+        except HungUp:
+            raise  # the jobs need no terminal, and the same line finds what they make
         except BaseException:
             _cancel(queue, [one.job.job_id for one in waiting])
             raise
@@ -135,6 +145,11 @@ class SlurmLauncher(ParallelLauncher):
         executor = submitit.AutoExecutor(
             cluster="slurm", folder=self.folder, slurm_max_num_timeout=self.max_num_timeout
         )
+        for name in ("nodes", "tasks_per_node", "ntasks_per_node"):
+            if name in self.options:
+                raise UsageError(
+                    f"hydra.launcher.{name} is not to be set.", "A job is one process."
+                )
         named = {name if name in _SHARED else f"slurm_{name}": value
                  for name, value in self.options.items()}  # fmt: skip
         try:
@@ -179,6 +194,20 @@ class SlurmLauncher(ParallelLauncher):
             return None
         return Submitted(one.task, job, one.died + 1)
 
+    def _dead(self, one: Submitted) -> Outcome:
+        """What is to be said of a job that left nothing."""
+        paths = one.job.paths
+        told = paths.stdout if self.options.get("stderr_to_stdout") else paths.stderr
+        hint = f"What it said: {told}."
+        if one.state == "TIMEOUT":
+            hint += (
+                "\nGive more time (hydra.launcher.timeout_min), or say longer before that it is up "
+                "(signal_delay_s), so that an epoch can end."
+            )
+        elif one.state == "OUT_OF_MEMORY":
+            hint += "\nGive more memory (hydra.launcher.mem_gb)."
+        return one.task.fail(KdrecError(_end(one), hint))
+
 
 def _submitted(executor: submitit.AutoExecutor, tasks: list[Task]) -> list[submitit.Job[Outcome]]:
     """Hands tasks to Slurm.
@@ -197,7 +226,8 @@ def _submitted(executor: submitit.AutoExecutor, tasks: list[Task]) -> list[submi
         raise KdrecError(
             f"Slurm did not take the jobs: {said(error)}",
             "Give what your cluster wants: hydra.launcher.partition=..., account=..., "
-            "timeout_min=...; `sinfo` shows the partitions. Does it answer?",
+            "timeout_min=...; `sinfo` shows the partitions. Does it answer? An array often takes "
+            "1,000 jobs at most.",
         ) from error
 
 
@@ -206,29 +236,20 @@ def _end(one: Submitted) -> str:
     return f"Its Slurm job {one.job.job_id} {how} and left no result."
 
 
-def _dead(one: Submitted) -> Outcome:
-    hint = f"What it said: {one.job.paths.stderr}."
-    if one.state == "TIMEOUT":
-        hint += (
-            "\nGive more time (hydra.launcher.timeout_min), or say longer before that it is up "
-            "(signal_delay_s), so that an epoch can end."
-        )
-    elif one.state == "OUT_OF_MEMORY":
-        hint += "\nGive more memory (hydra.launcher.mem_gb)."
-    return one.task.fail(KdrecError(_end(one), hint))
-
-
 def _cancel(queue: Queue, jobs: list[str]) -> None:
     """Asks Slurm to stop jobs, and waits a little for them to say what they have kept."""
     if not jobs:
         return
-    log.warning(
-        "Jobs to stop: %d; a training ends its epoch first (Ctrl-C: do not wait)", len(jobs)
-    )
     queue.cancel(jobs)
+    log.warning(
+        "Jobs asked to stop: %d; a training ends its epoch first (Ctrl-C: do not wait)", len(jobs)
+    )
     until = time.monotonic() + STOP_S
-    while time.monotonic() < until:
-        states = queue.states(at_once=True) or {}
-        if all(states.get(job, "") in OVER for job in jobs):
-            return
-        time.sleep(LOOK_S)
+    while jobs and time.monotonic() < until:
+        states = queue.states()
+        if states is not None:
+            jobs = [job for job in jobs if states.get(job, "") not in OVER]
+        if jobs:
+            time.sleep(LOOK_S)
+    if jobs:
+        log.warning("Not seen to have stopped: %s", " ".join(jobs))
