@@ -22,7 +22,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from kdrec.artifacts import Run, find_run, new_run_folder, write_manifest
 from kdrec.errors import KdrecError, UsageError
-from kdrec.share import runs
+from kdrec.share import lease, runs
 from kdrec.share.lease import Pace, hold
 from kdrec.share.place import Place, ShareError
 from kdrec.share.store import Share
@@ -158,6 +158,24 @@ def test_a_lease_is_held_by_one_at_a_time_and_removed_also_on_errors(
     (waiting,) = (record.getMessage() for record in caplog.records)
     assert f"Waiting for process {os.getpid()} on" in waiting
     assert "makes the thing" in waiting
+
+
+def test_a_claim_is_removed_once_it_is_old_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(lease.time, "monotonic", lambda: clock[0])
+    place = Place.at(str(tmp_path / "share"))
+    place.probe()
+    waits = lease._Lease(place, "leases/x", "the thing", QUICK)
+    for claim in (b"of one", b"of another"):
+        place.write("leases/x.claim", claim)
+        for _ in range(3):  # however long the lease itself has been dead
+            waits._bury("leases/x.claim")
+            assert place.read("leases/x.claim") == claim
+        clock[0] += QUICK.dead_s
+    waits._bury("leases/x.claim")
+    assert place.read("leases/x.claim") is None
 
 
 @pytest.mark.parametrize("left", [b"", b"no JSON", b'{"nonce": "1", "pid": 7, "host": "far"}'])

@@ -36,7 +36,8 @@ def popularity(train: Interactions, *, scaled: bool, floor: float) -> Tensor:
 
 def elu_plus_one(scores: Tensor) -> Tensor:
     """`ELU(s) + 1`: s + 1 above 0, exp(s) below, where it keeps all of its digits."""
-    return scores.relu() + scores.clamp(max=0).exp()
+    above = scores > 0  # not by clamping: its slope at 0 is not the same in all versions of torch
+    return torch.where(above, scores + 1, scores.masked_fill(above, 0).exp())
 
 
 class PD(Backbone):

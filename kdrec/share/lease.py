@@ -86,6 +86,8 @@ class _Lease:
         self.place, self.key, self.what, self.pace = place, key, what, pace
         self.nonce, self.renewals = uuid.uuid4().hex, 0
         self.seen, self.since = b"", time.monotonic()  # what stood there last, and since when
+        self.claim: bytes | None = None  # to take it over, as somebody else left it
+        self.claimed = time.monotonic()
         self.told = ""  # for whom one waits
 
     def content(self) -> bytes:
@@ -144,8 +146,7 @@ class _Lease:
             return False
         claim = f"{self.key}.{hashlib.sha256(seen).hexdigest()[:16]}"
         if not self.place.create(claim, self.content()):
-            if idle_s > 2 * self.pace.dead_s:  # who was to take it over has died, too
-                self.place.remove(claim)
+            self._bury(claim)
             return False
         try:
             if self.place.read(self.key) != seen:
@@ -154,6 +155,14 @@ class _Lease:
         finally:
             self.place.remove(claim)
         return True
+
+    def _bury(self, claim: str) -> None:
+        """Removes the claim of one who was to take the lease over, and has died, too."""
+        found, now = self.place.read(claim), time.monotonic()
+        if found != self.claim:
+            self.claim, self.claimed = found, now
+        elif found is not None and now - self.claimed >= self.pace.dead_s:
+            self.place.remove(claim)
 
     def _stands(self) -> bool:
         found = self.place.read(self.key)
