@@ -134,7 +134,7 @@ class Trainer:
                     loss = self.data_weight * loss
                 if self.weight > 0:
                     loss = loss + self.weight * distilled
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             with few_threads(self.numbers, calls=1):
                 self.optimiser.step()
                 self.clear()
@@ -203,7 +203,7 @@ class Trainer:
         """Norm of the gradient of `distilled` over that of `loss`; the graph is kept."""
         norms = []
         for part in (distilled, loss):
-            part.backward(retain_graph=True)  # type: ignore[no-untyped-call]
+            part.backward(retain_graph=True)
             grads = [one.grad for one in self.own_parameters if one.grad is not None]
             norms.append(torch.nn.utils.get_total_norm(grads))
             self.clear()
