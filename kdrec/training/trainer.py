@@ -204,10 +204,17 @@ class Trainer:
         norms = []
         for part in (distilled, loss):
             part.backward(retain_graph=True)
-            grads = [one.grad for one in self.own_parameters if one.grad is not None]
-            norms.append(torch.nn.utils.get_total_norm(grads))
+            norms.append(
+                _norm_of_all([one.grad for one in self.own_parameters if one.grad is not None])
+            )
             self.clear()
         return torch.where(norms[1] > 0, norms[0] / norms[1], math.inf)
+
+
+def _norm_of_all(parts: list[Tensor]) -> Tensor:
+    """Euclidean norm of all tensors as one vector; zero of none. Torch has it from 2.6 on."""
+    norms = [torch.linalg.vector_norm(part) for part in parts]
+    return torch.linalg.vector_norm(torch.stack(norms)) if norms else torch.zeros(())
 
 
 def _shape(part: Tensor) -> str:
