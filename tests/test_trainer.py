@@ -55,6 +55,19 @@ def test_within_an_epoch_nothing_waits_for_the_device(
     assert seen.waits() == set()
 
 
+def test_the_ratio_of_gradients_is_that_of_their_norms() -> None:
+    split = blocks()
+    trainer = Trainer(
+        bprmf(split), None, split, optimiser="adam", lr=0.01, l2=1e-3, batch_size=64,
+        data_weight=1.0, weight=0.0, seed=0, device=CPU,
+    )  # fmt: skip
+    users, items = trainer.own_parameters
+    distilled = 12 * users[0, 0] - 5 * items[1, 1]
+    expected = 13 / (3 * math.sqrt(users.numel()))
+    assert float(trainer.gradient_ratio(3 * users.sum(), distilled)) == pytest.approx(expected)
+    assert float(trainer.gradient_ratio(0 * users.sum(), distilled)) == math.inf
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("model", [bprmf, lightgcn])

@@ -40,9 +40,7 @@ class BPRLoss:
         if work is None or not work.fits(user_table, len(users)):
             work = _Work(user_table, len(users))
         with few_threads(work.items.numel()):
-            loss: Tensor = _BPR.apply(  # type: ignore[no-untyped-call]
-                self, work, user_table, item_table, users, pairs, l2
-            )
+            loss: Tensor = _BPR.apply(self, work, user_table, item_table, users, pairs, l2)
         return loss
 
 
@@ -141,5 +139,5 @@ class _SquaredNorm(torch.autograd.Function):
 
 def squared_norm(table: Tensor, index: Tensor) -> Tensor:
     """`sum |row|^2` over the rows `index` [n] of `table` [rows, dim], repeats counted."""
-    norm: Tensor = _SquaredNorm.apply(table, index)  # type: ignore[no-untyped-call]
+    norm: Tensor = _SquaredNorm.apply(table, index)
     return norm

@@ -52,7 +52,5 @@ def dots(user_table: Tensor, item_table: Tensor, users: Tensor, items: Tensor) -
         The inner products, [B, P].
     """
     with few_threads(items.numel() * user_table.shape[1]):
-        scores: Tensor = _Dots.apply(  # type: ignore[no-untyped-call]
-            user_table, item_table, users, items
-        )
+        scores: Tensor = _Dots.apply(user_table, item_table, users, items)
     return scores

@@ -53,5 +53,5 @@ def grouped_linear(rows: Tensor, weight: Tensor, bias: Tensor, sizes: list[int])
     Returns:
         [P, b].
     """
-    out: Tensor = _Grouped.apply(rows, weight, bias, sizes)  # type: ignore[no-untyped-call]
+    out: Tensor = _Grouped.apply(rows, weight, bias, sizes)
     return out

@@ -57,5 +57,5 @@ def list_loss(scores: Tensor, there: Tensor, n_listed: int) -> Tensor:
     Returns:
         [B]; 0 for a row that has no listed item.
     """
-    losses: Tensor = _ListLoss.apply(scores, there, n_listed)  # type: ignore[no-untyped-call]
+    losses: Tensor = _ListLoss.apply(scores, there, n_listed)
     return losses

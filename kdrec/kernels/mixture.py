@@ -142,7 +142,5 @@ def mixture(
     Returns:
         [B, b].
     """
-    out: Tensor = _Mixture.apply(  # type: ignore[no-untyped-call]
-        rows, shares, first, first_bias, second, second_bias
-    )
+    out: Tensor = _Mixture.apply(rows, shares, first, first_bias, second, second_bias)
     return out

@@ -36,9 +36,7 @@ class MeanOfLayers:
         tables, self.free = self.free, None
         if tables is None or not tables.fits(table):
             tables = _Tables(table)
-        outputs: tuple[Tensor, Tensor] = _Mean.apply(  # type: ignore[no-untyped-call]
-            self, tables, adjacency, table
-        )
+        outputs: tuple[Tensor, Tensor] = _Mean.apply(self, tables, adjacency, table)
         cut = self.n_first
         parts = tables.gradient[:cut], tables.gradient[cut:]
         tables.parts = [RowGradient(*pair) for pair in zip(outputs, parts, strict=True)]

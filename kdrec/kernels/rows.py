@@ -134,5 +134,5 @@ class _Lookup(torch.autograd.Function):
 
 def lookup(table: Tensor, index: Tensor) -> Tensor:
     """The rows `index` of `table`, [n, dim] and [...] to [..., dim]: the same as `table[index]`."""
-    rows: Tensor = _Lookup.apply(table, index.reshape(-1))  # type: ignore[no-untyped-call]
+    rows: Tensor = _Lookup.apply(table, index.reshape(-1))
     return rows.view(*index.shape, table.shape[1])

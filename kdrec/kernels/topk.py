@@ -33,7 +33,7 @@ def top(table: Tensor, k: int) -> tuple[Tensor, Tensor]:
     if folds == 1 or width % folds:
         return torch.topk(table, k, dim=1)
     layer = width // folds
-    folded = table.unflatten(1, (folds, layer))  # type: ignore[no-untyped-call]
+    folded = table.unflatten(1, (folds, layer))
     chosen = folded.amax(1).topk(k, dim=1, sorted=False).indices
     candidates = folded.gather(2, chosen.unsqueeze(1).expand(-1, folds, -1)).flatten(1)
     values, place = candidates.topk(k, dim=1)

@@ -115,7 +115,7 @@ def topology_distance(teacher: Tensor, student: Tensor) -> Tensor:
         teacher: Unit rows T, or zeros. Shape [n, d_t]; no gradient.
         student: Unit rows S, or zeros. Shape [n, d_s].
     """
-    distance: Tensor = _Distance.apply(teacher, student, None)  # type: ignore[no-untyped-call]
+    distance: Tensor = _Distance.apply(teacher, student, None)
     return distance
 
 
@@ -130,9 +130,7 @@ def topology_distance_within(
         groups: Group of each row, 0..n_groups-1. Shape [n], int64.
         n_groups: How many groups there are.
     """
-    distance: Tensor = _Distance.apply(  # type: ignore[no-untyped-call]
-        teacher, student, _Tiles(groups, n_groups)
-    )
+    distance: Tensor = _Distance.apply(teacher, student, _Tiles(groups, n_groups))
     return distance
 
 
@@ -191,7 +189,5 @@ def positive_topology_distance(teacher: Tensor, student: Tensor, groups: Tensor)
         student: Unit rows S, or zeros. Shape [n, d_s].
         groups: Group of each row. Shape [n], int64.
     """
-    distance: Tensor = _Positive.apply(  # type: ignore[no-untyped-call]
-        teacher, student, groups
-    )
+    distance: Tensor = _Positive.apply(teacher, student, groups)
     return distance

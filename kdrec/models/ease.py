@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 
 import numpy as np
+import numpy.typing as npt
 import scipy.linalg
 import scipy.sparse
 import torch
@@ -97,8 +98,8 @@ class EASE(ClosedForm):
             )
         inverse = np.tril(inverse) + np.tril(inverse, -1).T
         if self.by_user:
-            quadratic = np.asarray((x.multiply(inverse @ x)).sum(axis=0)).ravel()
-            diagonal = (1.0 - quadratic) / self.reg
+            quadratic: npt.NDArray[np.float64] = np.asarray(x.multiply(inverse @ x).sum(axis=0))
+            diagonal = (1.0 - quadratic.ravel()) / self.reg
         else:
             diagonal = np.diag(inverse)
         self.diagonal.copy_(torch.from_numpy(np.ascontiguousarray(diagonal)))

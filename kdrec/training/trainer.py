@@ -134,7 +134,7 @@ class Trainer:
                     loss = self.data_weight * loss
                 if self.weight > 0:
                     loss = loss + self.weight * distilled
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             with few_threads(self.numbers, calls=1):
                 self.optimiser.step()
                 self.clear()
@@ -195,11 +195,18 @@ class Trainer:
         """Norm of the gradient of `distilled` over that of `loss`; the graph is kept."""
         norms = []
         for part in (distilled, loss):
-            part.backward(retain_graph=True)  # type: ignore[no-untyped-call]
-            grads = [one.grad for one in self.own_parameters if one.grad is not None]
-            norms.append(torch.nn.utils.get_total_norm(grads))
+            part.backward(retain_graph=True)
+            norms.append(
+                _norm_of_all([one.grad for one in self.own_parameters if one.grad is not None])
+            )
             self.clear()
         return torch.where(norms[1] > 0, norms[0] / norms[1], math.inf)
+
+
+def _norm_of_all(parts: list[Tensor]) -> Tensor:
+    """Euclidean norm of all tensors as one vector; zero of none. Torch has it from 2.6 on."""
+    norms = [torch.linalg.vector_norm(part) for part in parts]
+    return torch.linalg.vector_norm(torch.stack(norms)) if norms else torch.zeros(())
 
 
 def _shape(part: Tensor) -> str:
