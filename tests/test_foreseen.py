@@ -34,11 +34,11 @@ def test_what_was_never_tuned_is_left_open():
 
 def test_the_users_files_and_debiased_teachers_are_found(tmp_path: Path):
     (tmp_path / "tuned").mkdir()
-    for name, lr in (("citeulike-bprmf-cd", 0.5), ("citeulike-bprmf-cd-pd", 0.25)):
+    for name, lr in (("gowalla-bprmf-cd", 0.5), ("gowalla-bprmf-cd-pd", 0.25)):
         (tmp_path / "tuned" / f"{name}.yaml").write_text(f"# @package _global_\nlr: {lr}\n")
     settings = Settings("table4", [CONF, tmp_path])
-    assert settings("citeulike", "bprmf", "cd", "bprmf")["fit.lr"] == 0.5
-    debiased = settings("citeulike", "bprmf", "cd", "bprmf+pd")
+    assert settings("gowalla", "bprmf", "cd", "bprmf")["fit.lr"] == 0.5
+    debiased = settings("gowalla", "bprmf", "cd", "bprmf+pd")
     assert debiased["fit.lr"] == 0.25
     assert "teacher_debias.gamma" in debiased
 
