@@ -36,7 +36,7 @@ COMMANDS = {
     "tune": [*SMALL, *STUDENT, "fit.epochs=20", "method=none", "tune.trials=2"],
 }
 TRAIN = ("train", "distill", "tune")  # every other kill of these waits until training has begun
-KILLS = 20
+KILLS = int(os.environ.get("KDREC_KILLS", "20"))  # 100: twenty of each
 PRELOAD = ["kdrec.cli.app", *(f"kdrec.stages.{command}" for command in COMMANDS), "kdrec.report",
            "kdrec.tuning.search", "tests.test_kill"]  # fmt: skip
 
