@@ -80,3 +80,14 @@ def test_a_panel_without_a_value_is_left_out(tmp_path):
     svg = figure.write(tmp_path)[1].read_text("utf-8")
     alone = Figure("figure9", "bars", "", FIGURES["bars"][:1], 3).write(tmp_path / "alone")
     assert svg == alone[1].read_text("utf-8")
+
+
+def test_a_column_without_a_panel_leaves_no_gap(tmp_path):
+    there = Panel("there", "K", "Recall@10", [Series("UnKD", points(3, 4))])
+    gone = Panel("gone", "K", "Recall@10", [Series("UnKD", points(math.nan))])
+    figure = Figure("figure9", "curve", "what it shows", [gone, there, there] * 2, 3)
+    png = figure.write(tmp_path)[0].read_bytes()
+    assert struct.unpack(">II", png[16:24]) == (
+        pytest.approx(4.2 * 150 * 2, abs=1),
+        pytest.approx(150 * (3.1 * 2 + 0.4), abs=1),
+    )

@@ -41,8 +41,9 @@ def write(figure: Figure, folder: Path) -> list[Path]:
 
     A panel without a value of ours is left out; the tables say what is missing.
     """
-    panels = [panel for panel in figure.panels if _has_values(panel)] or figure.panels[:1]
-    columns = max(1, min(figure.n_columns, len(panels)))
+    shown = {place: panel for place, panel in enumerate(figure.panels) if _has_values(panel)}
+    panels = list(shown.values()) or figure.panels[:1]
+    columns = max(1, len({place % figure.n_columns for place in shown}))  # those with a panel
     rows = math.ceil(len(panels) / columns)
     written = []
     with mpl.rc_context():
