@@ -138,3 +138,11 @@ def test_a_presets_name_in_place_of_a_folder_is_seen() -> None:
     result = CliRunner().invoke(app, ["report", "figure1"], prog_name="kdrec")
     assert result.exit_code == 2
     assert "Did you mean experiment=figure1?" in result.stderr
+
+
+def test_an_option_that_is_written_as_an_override_is_named(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, ["report", "experiment=table1", "dataset=citeulike"])
+    assert result.exit_code == 2
+    assert "There is no run folder dataset=citeulike." in result.stderr
+    assert "Did you mean --dataset citeulike?" in result.stderr

@@ -56,7 +56,11 @@ class Reported:
         runs = [Path(word) for word in words if not word.startswith(WORD)]
         if len(set(named)) > 1:
             raise UsageError(f"A report is of one experiment, not of {' and '.join(named)}.")
-        for word in words:
+        for word in map(str, runs):
+            key, equals, value = word.partition("=")
+            if equals and not Path(word).exists():
+                option = f"--{key.replace('_', '-')} {value}"
+                raise UsageError(f"There is no run folder {word}.", f"Did you mean {option}?")
             if word in _names("experiment", folders) and not Path(word).exists():
                 raise UsageError(f"There is no run folder {word}.", f"Did you mean {WORD}{word}?")
         if not named:
