@@ -60,6 +60,7 @@ WRONG = {
     "teacher=gnc": (
         "There is no teacher 'gnc'.\n  Did you mean gcn? teacher is one of: gcn, mf, pop"
     ),
+    "method=null": "method=null chooses no method.\n  To do without one, write '~method'.",
     "metric=[recall,ndgc]": "There is no metric 'ndgc'.\n  Did you mean ndcg?",
     "method=rd K=4": "K does not go with method=rd.\n  It goes with method=random or method=unkd.",
     "teacher.n_layers=3": (
