@@ -19,7 +19,7 @@ from tests.worlds import random_interactions, random_vectors
 CPU = torch.device("cpu")
 OPTIONS = {
     "n_top": 6, "n_drawn": 5, "student_pool": 15, "temperature": 2.0, "draw_scale": 3.0,
-    "beta": 3.0, "gamma": "overlap", "z_cap": None, "mask_train": True,
+    "beta": 3.0, "gamma": "overlap", "counted": "below", "mask_train": True,
     "rank_every": 1, "visits": "batch", "seed": 0, "batch_size": 7, "device": CPU,
 }  # fmt: skip
 
@@ -104,8 +104,16 @@ def test_the_sets_have_no_item_twice() -> None:
             assert len(there) == len(set(there))
 
 
-@pytest.mark.parametrize("cap", [None, 2])
-def test_items_are_drawn_by_how_many_of_the_teachers_best_are_below(cap: int | None) -> None:
+@pytest.mark.parametrize(
+    ("counted", "z"),
+    [
+        ("below", {1: 3, 5: 3, 0: 2, 4: 2, 2: 1}),  # item 3, beyond the pool of five, counts
+        ("pool", {1: 3, 5: 2, 0: 2, 4: 1, 2: 1}),  # and here 1, 0 and 2 count themselves
+    ],
+)
+def test_items_are_drawn_by_how_many_of_the_teachers_best_are_below(
+    counted: str, z: dict[int, int]
+) -> None:
     """One item a user: its law is that of all users with the same rankings."""
     n = 40_000
     few = np.zeros(0, np.int64)
@@ -113,7 +121,6 @@ def test_items_are_drawn_by_how_many_of_the_teachers_best_are_below(cap: int | N
     # The teacher's best four are 0, 1, 2 and 3; the student ranks 1 5 0 4 2 6 3.
     by_teacher = torch.tensor([[7.0], [6.0], [5.0], [4.0], [3.0], [2.0], [1.0]])
     by_student = torch.tensor([[5.0], [7.0], [3.0], [1.0], [4.0], [6.0], [2.0]])
-    z = {1: 3, 5: 3, 0: 2, 4: 2, 2: 1}  # item 3 lies beyond the pool of five, but counts
     users = torch.ones(n, 1)
     model = BPRMF(train, dim=1, generator=torch_stream(0, "init"))
     with torch.no_grad():
@@ -123,17 +130,44 @@ def test_items_are_drawn_by_how_many_of_the_teachers_best_are_below(cap: int | N
         train,
         Teacher(EmbeddingScorer(Vectors(users, by_teacher)), None),
         **{
-            **OPTIONS, "n_top": 4, "n_drawn": 1, "student_pool": 5, "z_cap": cap,
+            **OPTIONS, "n_top": 4, "n_drawn": 1, "student_pool": 5, "counted": counted,
             "draw_scale": 1.5, "batch_size": 4096,
         },  # type: ignore[arg-type]
     )  # fmt: skip
     method.begin_epoch(1, torch_stream(0, "distil"), model)
     weights = np.zeros(7)
     for item, below in z.items():
-        weights[item] = math.exp(min(below, cap or below) / 1.5)
+        weights[item] = math.exp(below / 1.5)
     exact = weights / weights.sum()
     found = np.bincount(method.items[:, method.split], minlength=7) / n
     assert (np.abs(found - exact) <= 4.5 * np.sqrt(exact * (1 - exact) / n) + 1e-9).all()
+
+
+@pytest.mark.parametrize(("counted", "last"), [("below", 19), ("pool", 30)])
+def test_as_published_z_ends_at_fifty(counted: str, last: int) -> None:
+    """The teacher's sixty are the student's last of eighty: the first twenty have z = 60, or 50."""
+    train = Interactions.from_pairs(
+        np.zeros(0, np.int64), np.zeros(0, np.int64), n_users=1, n_items=80
+    )
+    model = BPRMF(train, dim=1, generator=torch_stream(0, "init"))
+    with torch.no_grad():
+        model.user_table.fill_(1)
+        model.item_table.copy_(-torch.arange(80.0)[:, None])
+    by_teacher = Vectors(torch.ones(1, 1), torch.arange(80.0)[:, None])
+    method = RCEKD(
+        train,
+        Teacher(EmbeddingScorer(by_teacher), None),
+        **{
+            **OPTIONS, "n_top": 60, "n_drawn": 20, "student_pool": 80, "counted": counted,
+            "draw_scale": 0.05,
+        },  # type: ignore[arg-type]
+    )  # fmt: skip
+    method.begin_epoch(1, torch_stream(0, "distil"), model)
+    # At so small a scale only items of the largest z are drawn: down to rank 31 it is 50 or more.
+    drawn = set(drawn_items(method, 0))
+    assert len(drawn) == 20
+    assert drawn <= set(range(last + 1))
+    assert (max(drawn) == 19) == (last == 19)
 
 
 def test_the_gradient_is_that_of_cross_entropy() -> None:
@@ -208,7 +242,6 @@ def test_the_student_ranks_in_some_epochs_and_items_are_drawn_in_each() -> None:
         ({"temperature": 0.0}, "temperature="),
         ({"draw_scale": 0.0}, "draw_scale="),
         ({"beta": -1.0}, "beta="),
-        ({"z_cap": 0}, "z_cap=0"),
         ({"rank_every": 0}, "rank_every=0"),
     ],
 )

@@ -55,9 +55,8 @@ class RCEKD(Distiller):
     - Items are drawn from the `student_pool` best of the student, 200 in the code. Beyond them z
       is small, but not 0 where items of `Q_T` lie further down: the bound is the code's, not the
       paper's, and keeps memory at `n_users * student_pool`.
-    - z counts all items of `Q_T` strictly below j. The code counts j itself too, and only down to
-      the end of the student's pool (a constant of the user, without effect on the law), and cuts
-      z at 50 (`z_cap=50`), which binds for `n_top` above 50 alone.
+    - z counts all items of `Q_T` below j. The code counts j itself too if it is one of them, only
+      down to the end of the student's pool, and 50 at the most: `counted="pool"`.
     - The code's gamma has the overlap of `Q_T` with the drawn items in place of that with `Q_S`:
       `gamma="sampled"`.
     - Items of training are left out of all sets; the code leaves them in: `mask_train=False`.
@@ -75,7 +74,7 @@ class RCEKD(Distiller):
         draw_scale: How many items of `Q_T` below make an item e times as likely to be drawn.
         beta: How fast gamma falls with the overlap; the code: 3 to 10.
         gamma: Whose overlap with `Q_T` it falls with: "overlap", of `Q_S`; or "sampled".
-        z_cap: Most that z counts; None for no bound.
+        counted: What of `Q_T` z counts: "below", all that is ranked lower; or "pool", see above.
         mask_train: Whether training items are left out.
         rank_every: Epochs between two rankings by the student; items are drawn in each.
         visits: "once" or "batch": the users of a step, see `kdrec.methods.visits`.
@@ -99,7 +98,7 @@ class RCEKD(Distiller):
         draw_scale: Positive,
         beta: NonNegative,
         gamma: Literal["overlap", "sampled"],
-        z_cap: Count | None,
+        counted: Literal["below", "pool"],
         mask_train: bool,
         rank_every: Count,
         visits: When,
@@ -116,7 +115,7 @@ class RCEKD(Distiller):
             )
         self.teacher, self.n_users, self.n_items = teacher, train.n_users, train.n_items
         self.n_top, self.n_drawn, self.temperature = n_top, n_drawn, temperature
-        self.draw_scale, self.beta, self.gamma, self.z_cap = draw_scale, beta, gamma, z_cap
+        self.draw_scale, self.beta, self.gamma, self.counted = draw_scale, beta, gamma, counted
         self.rank_every, self.batch_size = rank_every, batch_size
         nothing = np.empty(0, dtype=np.int64)
         self.mask = train
@@ -209,10 +208,13 @@ class RCEKD(Distiller):
         # Column `width` takes what has no place in the list.
         is_best = torch.zeros((len(listed), width + 1), dtype=torch.int64, device=listed.device)
         is_best.scatter_(1, place, 1)
-        below = exists.sum(1, keepdim=True) - is_best[:, :width].cumsum(1)
-        if self.z_cap is not None:
-            below.clamp_(max=self.z_cap)
-        log_weights = (below / self.draw_scale).masked_fill_(listed < 0, -torch.inf)
+        is_listed = is_best[:, :width]
+        if self.counted == "below":
+            z = exists.sum(1, keepdim=True) - is_listed.cumsum(1)
+        else:
+            z = is_listed.sum(1, keepdim=True) - is_listed.cumsum(1) + is_listed
+            z.clamp_(max=50)
+        log_weights = (z / self.draw_scale).masked_fill_(listed < 0, -torch.inf)
         drawn = draw_places(log_weights, self.n_drawn, generator)
 
         is_drawn = torch.zeros_like(is_best, dtype=torch.bool).scatter_(1, drawn, value=True)
