@@ -68,6 +68,7 @@ def test_a_search_chooses_on_validation_and_its_experiment_runs_as_it_is():
     file = Path(found["experiment"])
     assert file.name == "synthetic-bprmf-unkd.yaml"
     assert file.read_text().startswith("# @package _global_\n# Chosen by kdrec tune")
+    assert "weight=tag(log,interval(0.001,1.0)) " in file.read_text().splitlines()[1]
     _, *words = shlex.split(found["command"])
     again = kd(*words)
     assert found["best"]["folder"] in again.stdout, "the best trial is the run that it asks for"
@@ -104,6 +105,13 @@ def test_a_space_of_few_points_ends_when_all_are_tried():
     assert found["space_size"] == 1
     shown = kd("tune", *TUNE, *fixed, "tune.space.lr=choice(0.01,0.02)").stdout
     assert "2 trials of 2 points" in shown
+    assert "lies at an end" not in shown, "of two values each is an end"
+    three = [*fixed, "tune.space.lr=choice(0.01,0.02,0.1)"]
+    found = tune(*three)
+    best = found["best"]["settings"]["lr"]
+    assert found["at_ends"] == ({} if best == 0.02 else {"lr": best})
+    at_end = "The best lies at an end of what was searched (lr in choice(0.01,0.02,0.1))"
+    assert (at_end in kd("tune", *TUNE, *three).stdout) == (best != 0.02)
     nothing = kd("tune", *TUNE, *fixed, "tune.space.lr=null", status=2)
     assert "nothing to search" in nothing.stderr
 

@@ -18,7 +18,17 @@ from kdrec.errors import KdrecError, UsageError
 from kdrec.stages.space import configured, dimension, search_space, with_settings
 from kdrec.tuning.journal import JOURNAL
 from kdrec.tuning.search import Search, best_of
-from kdrec.tuning.space import Choice, Interval, Space, inside, merged, points, size
+from kdrec.tuning.space import (
+    Choice,
+    Interval,
+    Space,
+    Value,
+    at_ends,
+    inside,
+    merged,
+    points,
+    size,
+)
 from kdrec.tuning.suggest import distributions, suggest
 from tests.conftest import ROOT
 
@@ -138,6 +148,29 @@ def explore(space: Space, n: int, seed: int = 0, history: list[FrozenTrial] | No
         value = 1 - abs(math.log10(float(settings.get("weight", 0.1))) + 1) / 4
         history.append(done(space, settings, value))
     return [trial.params for trial in history], history
+
+
+def test_what_lies_at_an_end_is_found():
+    space: Space = {
+        "l2": Choice((0.1, 0.01, 0.001)),
+        "two": Choice((30, 40)),
+        "norm": Choice(("a", "b", "c")),
+        "flag": Choice((True, False)),
+        "weight": Interval(0.001, 1.0, log=True, whole=False),
+        "K": Interval(2, 10, log=False, whole=True),
+    }
+    inner: dict[str, Value] = {
+        "l2": 0.01, "two": 30, "norm": "a", "flag": True, "weight": 0.0015, "K": 3
+    }  # fmt: skip
+    assert at_ends(space, inner) == {}
+    outer: dict[str, Value] = {**inner, "l2": 0.1, "weight": 0.0014, "K": 10}
+    assert at_ends(space, outer) == {"l2": 0.1, "weight": 0.0014, "K": 10}
+    assert at_ends(space, {"l2": 0.001, "weight": 0.75}) == {"l2": 0.001, "weight": 0.75}
+
+
+def test_a_dimension_is_written_as_it_is_read():
+    for text in ("choice(0.1,true,a)", "interval(0.1,1.0)", "tag(log,int(interval(1,9)))"):
+        assert str(dimension("key", text)) == text
 
 
 def test_the_search_is_a_function_of_its_seed_and_goes_on_as_if_not_interrupted():

@@ -24,7 +24,7 @@ from kdrec.stages.models import fit_options
 from kdrec.stages.output import drop_unused, say, show_json, wants_json
 from kdrec.stages.preprocess import Data, ensure_split
 from kdrec.stages.space import configured, described, search_space, with_settings
-from kdrec.tuning.space import Space, size, typed
+from kdrec.tuning.space import Space, at_ends, size, typed
 
 if TYPE_CHECKING:
     from kdrec.stages.tuner import Role
@@ -126,10 +126,11 @@ def run(cfg: DictConfig) -> float | None:
     )
     theirs = with_settings(cfg, best.settings)
     what += f"; {circumstances(theirs, role)}"
+    what += f"; searched {' '.join(f'{key}={part}' for key, part in space.items())}"
     write_experiment(experiment, theirs, settings=space, what=what, for_teacher=role.is_teacher)
     tuned = search.folder / "tuned" / ("teacher" if role.is_teacher else "")
     write_settings(tuned / f"{role.name}.yaml", theirs, settings=space, what=what)
-    show(search.folder, trials, best, role, size(space))
+    show(search.folder, trials, best, role, space)
     drop_unused(context)
     return best.value
 
@@ -148,12 +149,11 @@ def circumstances(cfg: DictConfig, role: Role) -> str:
     return ", ".join(said)
 
 
-def show(
-    folder: Path, trials: Sequence[Trial], best: Trial, role: Role, n_points: int | None
-) -> None:
+def show(folder: Path, trials: Sequence[Trial], best: Trial, role: Role, space: Space) -> None:
     """The trials, the best first, and what to do with it."""
     rows = [row(trial) for trial in sorted(trials, key=_rank)]
-    command = how_to_run(folder, role.name)
+    command, n_points = how_to_run(folder, role.name), size(space)
+    ends = at_ends(space, best.settings)
     if wants_json():
         show_json(
             {
@@ -161,6 +161,7 @@ def show(
                 "metric": role.metric,
                 "space_size": n_points,
                 "best": row(best),
+                "at_ends": ends,
                 "trials": rows,
                 "experiment": str(folder / "experiment" / f"{role.name}.yaml"),
                 "command": command,
@@ -179,6 +180,10 @@ def show(
     failed = sum(trial.state == "failed" for trial in trials)
     if failed:
         say(f"{failed} failed: they count among tune.trials; force=true begins the search anew.")
+    if ends:
+        searched = ", ".join(f"{key} in {space[key]}" for key in ends)
+        say(f"The best lies at an end of what was searched ({searched}); a wider")
+        say("tune.space.KEY= may hold better.")
     say(f"Kept in {folder}")
     say(f"To run the best: {command}")
 

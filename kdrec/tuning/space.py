@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from kdrec.artifacts import setting_text
 from kdrec.errors import UsageError
@@ -47,6 +47,14 @@ class Choice:
     def points(self) -> tuple[Value, ...] | None:
         """All its values."""
         return self.values
+
+    def at_end(self, value: Value) -> bool:
+        """Whether it is the least or the greatest of three numbers or more."""
+        numbers = [one for one in self.values if _is_number(one)]
+        return len(numbers) == len(self.values) > 2 and value in (min(numbers), max(numbers))
+
+    def __str__(self) -> str:
+        return f"choice({','.join(map(setting_text, self.values))})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +99,17 @@ class Interval:
     def points(self) -> tuple[Value, ...] | None:
         """All its values, or None if they cannot be counted."""
         return tuple(range(int(self.low), int(self.high) + 1)) if self.whole else None
+
+    def at_end(self, value: Value) -> bool:
+        """Whether it is an end, or within a twentieth of the width of one."""
+        scale = math.log if self.log else float
+        low, at, high = (scale(float(one)) for one in (self.low, value, self.high))
+        return min(at - low, high - at) <= (high - low) / 20
+
+    def __str__(self) -> str:
+        text = f"interval({self.low},{self.high})"
+        text = f"int({text})" if self.whole else text
+        return f"tag(log,{text})" if self.log else text
 
     def tidy(self, value: float) -> Value:
         """The value with `DIGITS` significant digits, still inside."""
@@ -151,6 +170,15 @@ def same(one: Settings, other: Settings) -> bool:
 def inside(space: Space, settings: Settings) -> dict[str, Value]:
     """Those of the settings that the space allows."""
     return {key: value for key, value in settings.items() if value in space[key]}
+
+
+def at_ends(space: Space, settings: Settings) -> dict[str, Value]:
+    """Those of the settings that lie at an end of what was searched: beyond it may be better."""
+    return {key: value for key, value in settings.items() if space[key].at_end(value)}
+
+
+def _is_number(value: Value) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def typed(settings: Settings) -> list[str]:
