@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from kdrec.cli.composed import look_up, plain
 from kdrec.cli.forward import checking
 from kdrec.cli.line import Line
 from kdrec.cli.search import line_of
+from kdrec.errors import UsageError
 
 CONF = confdir.conf_dir()
 
@@ -167,3 +169,27 @@ def test_an_experiment_wins_over_the_command_and_the_line_over_the_experiment():
         config = checker.check(words).config
     assert (config.alone.lr, config.teacher_l2, config.lr) == (0.001, 0.01, 0.5)
     assert config.method.distiller.norm == "official"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["tuned=citeulike-bprmf-cd", "method=cd"],
+        ["experiment=table1", "hydra.mode=RUN", "method=cd"],
+        ["-m", "method=cd", "seed=0,1", "tuned=citeulike-bprmf-cd"],
+    ],
+)
+def test_a_file_of_the_users_that_ours_hides_is_refused(tmp_path, words):
+    """Hydra takes ours and says nothing: the user's settings would not be those that run."""
+    ours = CONF / "tuned" / "citeulike-bprmf-cd.yaml"
+    mine = tmp_path / "tuned" / ours.name
+    mine.parent.mkdir()
+    for text in (ours.read_text().replace("lr: ", "lr: 9"), ours.read_text()):
+        mine.write_text(text)
+        line = Line.of([*words, "--config-dir", str(tmp_path)])
+        differs = text != ours.read_text()
+        with (
+            forward.checking("distill", line) as checker,
+            pytest.raises(UsageError, match="stands in two files") if differs else nullcontext(),
+        ):
+            checker.check(line.overrides)

@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from kdrec import trust
-from kdrec.cli import trusted, unknown
+from kdrec.cli import hidden, trusted, unknown
 from kdrec.cli.composed import check_config, choices, explain, job_part, look_up, plain, type_of
 from kdrec.cli.signatures import locate, options, target_nodes
 from kdrec.cli.values import check_value, did_you_mean
@@ -77,11 +77,13 @@ class Checker:
         for choice in variations([_elements(override) for override in groups]):
             reference = self._compose([*choice, *hydra], groups)
             trusted.check(reference)
+            hidden.check(self.loader, reference)
             for override in rest:
                 if not override.is_hydra_override():
                     self._check_override(override, reference)
         first = self._compose([_elements(override)[0] for override in parsed], groups)
         trusted.check(first)
+        hidden.check(self.loader, first)
         for override in rest:
             for value in _values(override):
                 trust.check(
