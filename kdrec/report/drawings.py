@@ -91,7 +91,7 @@ class Figure:
 
 _AXES = {
     "K": "Number of groups K",
-    "mu": "Sharpness of the ranks μ",
+    "mu": "Scale of the ranking law μ",
     "weight": "Weight of the distillation loss λ",
 }
 
