@@ -193,3 +193,15 @@ def test_a_file_of_the_users_that_ours_hides_is_refused(tmp_path, words):
             pytest.raises(UsageError, match="stands in two files") if differs else nullcontext(),
         ):
             checker.check(line.overrides)
+
+
+def test_what_is_not_chosen_anyway_can_be_left_out():
+    for words in (["~tuned"], ["experiment=table1", "hydra.mode=RUN", "method=cd", "~tuned"]):
+        with forward.checking("distill", Line.of(words)) as checker:
+            assert "tuned" not in composed.choices(checker.check(words).config)
+    for line in (["tuned=null"], ["experiment=null"]):
+        with (
+            forward.checking("distill", Line.of(line)) as checker,
+            pytest.raises(UsageError, match="chooses none"),
+        ):
+            checker.check(line)

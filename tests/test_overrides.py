@@ -60,7 +60,8 @@ WRONG = {
     "teacher=gnc": (
         "There is no teacher 'gnc'.\n  Did you mean gcn? teacher is one of: gcn, mf, pop"
     ),
-    "method=null": "method=null chooses no method.\n  To do without one, write '~method'.",
+    "method=null": "kdrec distill cannot do without method.\n  method is one of: ",
+    "~method": "kdrec distill cannot do without method.\n  method is one of: ",
     "metric=[recall,ndgc]": "There is no metric 'ndgc'.\n  Did you mean ndcg?",
     "method=rd K=4": "K does not go with method=rd.\n  It goes with method=random or method=unkd.",
     "teacher.n_layers=3": (
@@ -117,7 +118,6 @@ def test_what_is_wrong_is_refused_with_the_nearest_right_one(world, line):
         "method.distiller.shares=[1,0.5]",
         "method.distiller.n_groups=${seed}",
         "+extra=1",
-        "~method",
         "metric=[recall,ndcg]",
         "teacher=pop",
         "teacher=gcn teacher.n_layers=3",

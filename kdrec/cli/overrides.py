@@ -139,12 +139,14 @@ class Checker:
 
     def _check_option(self, override: Override) -> None:
         group, known = override.key_or_group, self._options(override.key_or_group)
+        if override.is_delete() or None in _values(override):
+            if choices(self._load([])).get(group) is not None:
+                which = did_you_mean("none", known, f"{group} is one of")
+                raise UsageError(f"{self.command} cannot do without {group}.", which)
+            if override.is_delete():
+                return
+            raise UsageError(f"{override.input_line} chooses none.", f"Write '~{group}' instead.")
         for value in _values(override):
-            if value is None and not override.is_delete():
-                without = f"{group}=none" if "none" in known else f"'~{group}'"
-                raise UsageError(
-                    f"{group}=null chooses no {group}.", f"To do without one, write {without}."
-                )
             for name in value if isinstance(value, list) else [value]:
                 if isinstance(name, str) and "/" not in name and name not in known:
                     raise UsageError(
