@@ -172,19 +172,21 @@ def test_an_experiment_wins_over_the_command_and_the_line_over_the_experiment():
 
 
 @pytest.mark.parametrize(
-    "words",
+    ("words", "file"),
     [
-        ["tuned=citeulike-bprmf-cd", "method=cd"],
-        ["experiment=table1", "hydra.mode=RUN", "method=cd"],
-        ["-m", "method=cd", "seed=0,1", "tuned=citeulike-bprmf-cd"],
+        (["tuned=citeulike-bprmf-cd", "method=cd"], "tuned/citeulike-bprmf-cd"),
+        (["experiment=table1", "hydra.mode=RUN", "method=cd"], "tuned/citeulike-bprmf-cd"),
+        (["-m", "method=rd,cd"], "method/cd"),
+        (["teacher=lightgcn"], "model/lightgcn"),
+        ([], "fit/paper"),
     ],
 )
-def test_a_file_of_the_users_that_ours_hides_is_refused(tmp_path, words):
+def test_a_file_of_the_users_that_ours_hides_is_refused(tmp_path, words, file):
     """Hydra takes ours and says nothing: the user's settings would not be those that run."""
-    ours = CONF / "tuned" / "citeulike-bprmf-cd.yaml"
-    mine = tmp_path / "tuned" / ours.name
+    ours = CONF / f"{file}.yaml"
+    mine = tmp_path / f"{file}.yaml"
     mine.parent.mkdir()
-    for text in (ours.read_text().replace("lr: ", "lr: 9"), ours.read_text()):
+    for text in (ours.read_text() + "# mine\n", ours.read_text()):
         mine.write_text(text)
         line = Line.of([*words, "--config-dir", str(tmp_path)])
         differs = text != ours.read_text()
