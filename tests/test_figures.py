@@ -91,3 +91,29 @@ def test_a_column_without_a_panel_leaves_no_gap(tmp_path):
         pytest.approx(4.2 * 150 * 2, abs=1),
         pytest.approx(150 * (3.1 * 2 + 0.4), abs=1),
     )
+
+
+def test_names_below_an_axis_do_not_run_into_each_other(tmp_path):
+    """Few names, two of them neighbours and long."""
+    from kdrec.report import figures
+
+    names = ["rd", "cd", "derrd", "htd", "unkd", "unkd_official"]
+    assert figures._collide(names)
+    assert not figures._collide([*names[:5], "unkd2"])
+    assert not figures._collide(["a name as long as this", "short"])
+    assert not figures._collide([])
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_intervals_of_two_series_stand_beside_each_other(log):
+    from kdrec.report import figures
+
+    xs = (0.01, 0.1, 1.0)
+    series = [Series(name, [Point(x, 1) for x in xs] + [Point(2, math.nan)]) for name in "ab"]
+    left, right = figures._aside(series, log=log)
+    assert len(left) == len(right) == 3  # none without a value
+    for x, one, other in zip(xs, left, right, strict=True):
+        assert one < x < other
+    steps = [math.log(b / a) if log else b - a for a, b in zip(left, right, strict=True)]
+    assert steps == pytest.approx([steps[0]] * 3)
+    assert figures._aside(series[:1]) == [pytest.approx(list(xs))]

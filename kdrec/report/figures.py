@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from kdrec.artifacts import atomic_path
-from kdrec.report.drawings import Figure, Panel, Point
+from kdrec.report.drawings import Figure, Panel, Point, Series
 
 _WIDTH, _HEIGHT, _DPI = 4.2, 3.1, 150
 _STYLE: Any = {
@@ -120,7 +121,7 @@ def _bars(panel: Panel, ax: Axes) -> None:
         else f"{point.label}\n(no runs)"
         for at, point in enumerate(groups)
     ]
-    long = sum(max(map(len, label.split("\n"))) + 2 for label in labels) > 46
+    long = _collide(labels)
     ax.set_xticks(
         [point.x for point in groups], labels, rotation=35 if long else 0,
         ha="right" if long else "center", rotation_mode="anchor" if long else "default",
@@ -133,13 +134,37 @@ def _bars(panel: Panel, ax: Axes) -> None:
             ax.axhline(level, color="black", linewidth=1, linestyle=style, label=name or None)
 
 
+def _collide(labels: Sequence[str]) -> bool:
+    """Whether two neighbours below a panel's axis, some 46 letters wide, would touch."""
+    widths = [max(map(len, label.split("\n"))) + 2 for label in labels]
+    room = 2 * 46 / max(1, len(labels))
+    return any(one + other > room for one, other in itertools.pairwise(widths))
+
+
+def _aside(series: Sequence[Series], *, log: bool = False) -> list[list[float]]:
+    """Where points stand: a step beside those of other series, so that intervals do not overlap.
+
+    A step is less than a marker is wide. Points without a value have no place.
+    """
+    across = [point.x for one in series for point in one.points] or [0.0]
+    low, high = min(across), max(across)
+    places = []
+    for number, one in enumerate(series):
+        share = 0.01 * (number - (len(series) - 1) / 2)
+        known = [point.x for point in one.points if math.isfinite(point.y)]
+        places.append(
+            [x * (high / low) ** share if log else x + share * (high - low) for x in known]
+        )
+    return places
+
+
 def _curve(panel: Panel, ax: Axes) -> None:
     """Lines with markers and intervals; level lines for what is not varied."""
-    ticks: set[float] = set()
-    for number, series in enumerate(panel.series):
+    ticks = sorted({point.x for series in panel.series for point in series.points})
+    log = len(ticks) > 1 and ticks[0] > 0 and ticks[-1] / ticks[0] >= 50
+    for number, places in enumerate(_aside(panel.series, log=log)):
+        series = panel.series[number]
         known = [point for point in series.points if math.isfinite(point.y)]
-        places = [point.x for point in known]
-        ticks |= {point.x for point in series.points}
         ax.plot(
             places, [point.y for point in known], linestyle=_LINES[number % len(_LINES)],
             marker=_MARKERS[number % len(_MARKERS)], color=_GREYS[number % len(_GREYS)],
@@ -150,25 +175,19 @@ def _curve(panel: Panel, ax: Axes) -> None:
         if math.isfinite(level):
             style = (0, (1 + 3 * number, 2))
             ax.axhline(level, color="0.35", linewidth=1.1, linestyle=style, label=name)
-    ordered = sorted(ticks)
-    spread = len(ordered) > 1 and ordered[0] > 0 and ordered[-1] / ordered[0] >= 50
-    if spread:
+    if log:
         ax.set_xscale("log")
-    if len(ordered) <= 12:
-        ax.set_xticks(ordered, [f"{tick:g}" for tick in ordered])
+    if len(ticks) <= 12:
+        ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         ax.minorticks_off()
     ax.yaxis.grid(visible=True, color="0.88", linewidth=0.6)
 
 
 def _scatter(panel: Panel, ax: Axes) -> None:
     """A marker a teacher and method."""
-    across = [point.x for series in panel.series for point in series.points]
-    reach = max(across) - min(across) if across else 0.0
-    for number, series in enumerate(panel.series):
+    for number, places in enumerate(_aside(panel.series)):
+        series = panel.series[number]
         known = [point for point in series.points if math.isfinite(point.y)]
-        # A step aside, less than a marker is wide, so that intervals do not hide each other.
-        aside = 0.008 * reach * (number - (len(panel.series) - 1) / 2)
-        places = [point.x + aside for point in known]
         ax.plot(
             places, [point.y for point in known], linestyle="none",
             marker=_MARKERS[number % len(_MARKERS)], color="black", markersize=6,
