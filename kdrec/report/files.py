@@ -50,7 +50,7 @@ def _markdown_escape(text: str) -> str:
 
 
 def markdown(tables: Sequence[Table], title: str, facts: str, legend: str) -> str:
-    """A section with a pipe table for each table."""
+    """A section with a pipe table for each table, and what marks mean below the first."""
     lines = [f"## {_markdown_escape(title)}", "", _markdown_escape(facts), ""]
     for table in tables:
         lines += [f"### {_markdown_escape(table.title)}", ""]
@@ -60,6 +60,7 @@ def markdown(tables: Sequence[Table], title: str, facts: str, legend: str) -> st
             cells = [_emphasised(cell, _markdown_escape, "**{}**") for cell in row.cells]
             lines.append(_pipes([_markdown_escape(row.label), *cells, str(row.n_runs or "")]))
         lines += ["", *(f"{_markdown_escape(note)}\n" for note in _notes(table, legend))]
+        legend = "" if table.marked else legend  # said once a section is enough
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -74,8 +75,8 @@ def _emphasised(cell: Cell, escape: Callable[[str], str], form: str) -> str:
 
 def _notes(table: Table, legend: str) -> list[str]:
     best = any(cell.best for row in table.rows for cell in row.cells)
-    shared = [("Bold: best student. " if best else "") + legend] if table.marked else []
-    return [*table.notes, *shared]
+    shared = (("Bold: best student. " if best else "") + legend).strip() if table.marked else ""
+    return [note for note in (*table.notes, shared) if note]
 
 
 def latex(tables: Sequence[Table], title: str, facts: str, legend: str) -> str:
