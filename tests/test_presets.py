@@ -24,9 +24,6 @@ def read(path: Path) -> dict[str, dict]:
     return yaml.safe_load(path.read_text("utf-8"))
 
 
-UNTUNED = {"table4"}
-"""Presets whose first combination has no chosen settings yet; the README's status says so."""
-
 PRESETS = [path for path in sorted(FOLDER.glob("*.yaml")) if "report" in read(path)]
 
 
@@ -37,11 +34,7 @@ def test_a_preset_composes_and_sweeps_over_what_it_reports(path: Path) -> None:
     first = [f"{key}={str(value).split(',')[0]}" for key, value in params.items()]
     words = ["distill", f"experiment={path.stem}", *first, "hydra.mode=RUN", "--dry-run"]
     result = CliRunner().invoke(app, words, prog_name="kdrec")
-    if path.stem in UNTUNED:
-        assert result.exit_code == 2
-        assert "have not been tuned" in result.stderr
-    else:
-        assert result.exit_code == 0, result.stderr
+    assert result.exit_code == 0, result.stderr
     report = content["report"]
     assert set(report["datasets"]) == set(params["dataset"].split(","))
     rows = {row.get("method", name) for name, row in report.get("methods", {}).items() if row != {}}
@@ -50,6 +43,24 @@ def test_a_preset_composes_and_sweeps_over_what_it_reports(path: Path) -> None:
     assert path.stem == "table2" or swept >= rows - {"none", "unkd", "unkd_official"}
     seeds = str(params.get("seed", "0")).split(",")
     assert report.get("seeds", [0]) == [int(seed) for seed in seeds]
+
+
+UNTUNED = {"departures", "later"}
+"""Presets of which some methods have no chosen settings yet; the README's status says so."""
+
+
+@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
+def test_a_presets_own_command_runs_where_its_settings_are_there(path: Path) -> None:
+    """Without a method on the line: nothing that the preset does not sweep over is asked for."""
+    words = ["distill", f"experiment={path.stem}", "dataset=amazon-apps", "--dry-run"]
+    if "lightgcn" in read(path)["hydra"]["sweeper"]["params"].get("student", ""):
+        words.append("student=bprmf")
+    result = CliRunner().invoke(app, words, prog_name="kdrec")
+    if path.stem in UNTUNED:
+        assert result.exit_code == 2
+        assert "have not been tuned" in result.stderr
+    else:
+        assert result.exit_code == 0, result.stderr
 
 
 PARAMS = {"fit.weight": "weight", "method.mu": "method.distiller.mu", "method.n_groups": "K"}

@@ -537,7 +537,7 @@ def test_markdown_and_latex_are_whole(report, tmp_path):
         assert len({line.count(" | ") for line in lines}) == 1
     best = cell(table(report, "overall"), "unkd K=4", "recall@10").text()
     assert f"**{best}**" in markdown
-    assert markdown.count("mean±standard deviation") == len(report.sections) == 1  # what marks mean is said once
+    assert markdown.count("mean±standard deviation") == len(report.sections) == 1
     tex = paths[1].read_text("utf-8")
     assert (
         tex.count(r"\begin{table}") == tex.count(r"\end{table}") == len(report.sections[0].tables)
