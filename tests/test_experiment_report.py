@@ -175,6 +175,13 @@ def test_a_run_that_was_evaluated_anew_says_nothing_of_memory(runs):
     assert cell(spent, "none", "peak memory, MiB").text() == "–"
 
 
+@pytest.mark.parametrize(("weight", "words"), [(1.0, "lr=0.01"), (0.5, "lr=0.01 data_weight=0.5")])
+def test_a_weight_of_the_data_loss_is_told_where_it_is_not_1(runs, weight, words):
+    runs.add("none", noise=1.0, settings={"fit.lr": 0.01, "fit.data_weight": weight})
+    spent = made(runs.root).sections[0].tables[-1]
+    assert cell(spent, "none", "settings").words == words
+
+
 def test_what_is_missing_is_said(report):
     first = table(report, "recall@10")
     assert cell(first, "cd", "recall@10").text() == "0 of 3 runs"

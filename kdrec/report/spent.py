@@ -14,16 +14,18 @@ from kdrec.report.entries import short_name
 from kdrec.report.preset import Preset
 
 _MIB = 1 << 20
-_TOLD = ("fit.lr", "fit.l2", "fit.weight", "teacher_fit.lr", "teacher_fit.l2")
+_TOLD = (
+    "fit.lr", "fit.l2", "fit.data_weight", "fit.weight", "teacher_fit.lr", "teacher_fit.l2",
+)  # fmt: skip
 _COLUMNS = ("epochs", "best epoch", "seconds of training", "peak memory, MiB", "settings")
 
 
 def table(cohort: Cohort, preset: Preset) -> Table:
-    """For each row medians over its runs, the most memory of any, and learning rate, L2 and lambda.
+    """For each row medians over its runs, the most memory of any, and rate, L2 and weights.
 
     Seconds are wall time, of training and its validation alone; memory is the process's, with all
     that the run did before. A run that was only evaluated anew, its model being there, says
-    nothing of memory.
+    nothing of memory. The weight of the data loss is told where it is not 1.
     """
     rows = [
         Row(
@@ -54,7 +56,7 @@ def _cells(runs: Sequence[Finished]) -> list[Cell]:
     told = [
         f"{short_name(key)}={setting_text(runs[0].settings[key])}"
         for key in _TOLD
-        if key in runs[0].settings
+        if key in runs[0].settings and (key, runs[0].settings[key]) != ("fit.data_weight", 1)
     ]
     return [
         Cell(_median(runs, "epochs"), "count"),
