@@ -31,7 +31,10 @@ FIGURES = {
               [("none", 0.5), ("gone", math.nan)]),
         Panel("b", "λ", "Recall@10", [Series("UnKD", [Point(0.01, 1), Point(1, 2)])]),
     ],
-    "scatter": [Panel("toy", "Teacher's", "Gain", [Series("rd", points(1, 2)), Series("cd", [])])],
+    "scatter": [
+        Panel("toy", "Teacher's", "Gain", [Series("rd", points(1, 2)), Series("cd", [])],
+              labels=["method 1", "method 0"]),
+    ],
 }  # fmt: skip
 
 
@@ -117,3 +120,28 @@ def test_intervals_of_two_series_stand_beside_each_other(log):
     steps = [math.log(b / a) if log else b - a for a, b in zip(left, right, strict=True)]
     assert steps == pytest.approx([steps[0]] * 3)
     assert figures._aside(series[:1]) == [pytest.approx(list(xs))]
+
+
+def test_a_scatter_tells_teachers_by_shape_and_methods_by_filling(tmp_path):
+    """The same in panels that do not have the same teachers."""
+    from matplotlib.figure import Figure as Canvas
+
+    from kdrec.report import figures
+
+    def panel(*labels):
+        series = [
+            Series(name, [Point(at, 1, label=label) for at, label in enumerate(labels)])
+            for name in ("unkd", "cd")
+        ]
+        return Panel("toy", "", "", series, labels=["ease", "bprmf"])
+
+    def drawn(*labels):
+        ax = Canvas().subplots()
+        figures._scatter(panel(*labels), ax)
+        lines = [line for line in ax.lines if len(line.get_xdata())]
+        return [(line.get_marker(), line.get_markerfacecolor()) for line in lines]
+
+    both, one = drawn("ease", "bprmf"), drawn("bprmf")
+    assert len(set(both)) == 4
+    assert one == [both[1], both[3]]
+    assert both[0][0] == both[2][0]  # ease with either method

@@ -26,7 +26,7 @@ class Point:
         low: Lower end of the interval, NaN if unknown.
         high: Upper end.
         paper: The paper's value, NaN if it has none.
-        label: What it is, for a group of bars.
+        label: What it is: a group of bars, or the teacher in a scatter.
     """
 
     x: float
@@ -55,6 +55,7 @@ class Panel:
         y_label: What the y axis is.
         series: What is drawn.
         lines: Level lines, with their names.
+        labels: What the points of the figure's panels may be, in one order for all.
     """
 
     title: str
@@ -62,6 +63,7 @@ class Panel:
     y_label: str
     series: Sequence[Series]
     lines: Sequence[tuple[str, float]] = ()
+    labels: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,27 +196,29 @@ def _percent(value: Mean) -> tuple[float, float, float]:
 
 
 def scatter(cohorts: Sequence[Cohort], preset: Preset) -> Figure:
-    """Each teacher's quality against its students' gain, a marker a method."""
+    """Each teacher's quality against its students' gain, a series a method, a label a teacher."""
+    found = [taught(cohort, preset)[0] for cohort in cohorts]
+    teachers = list(dict.fromkeys(one.teacher for lines in found for one in lines))
     panels = []
     for number, column in enumerate(preset.columns):
-        for cohort in cohorts:
+        for cohort, lines in zip(cohorts, found, strict=True):
             of_method: dict[str, list[Point]] = {}
-            for one in taught(cohort, preset)[0]:
+            for one in lines:
                 gain, base = one.gain[number], one.base[number]
                 y, low, high = (
                     100 * end / base if base else math.nan
                     for end in (gain.value, gain.low, gain.high)
                 )
-                point = Point(one.quality[number], y, low, high)
+                point = Point(one.quality[number], y, low, high, label=one.teacher)
                 of_method.setdefault(one.method, []).append(point)
-            series = [Series(name, points) for name, points in of_method.items()]
             panels.append(
                 Panel(
                     _place(cohort, preset),
                     f"Teacher's {words(column)}",
                     f"Student's gain (%) in\n{words(column)}",
-                    series,
+                    [Series(name, points) for name, points in of_method.items()],
                     [("", 0.0)],
+                    teachers,
                 )
             )
     return Figure(preset.name, "scatter", preset.caption, panels, len(cohorts))

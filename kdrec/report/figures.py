@@ -13,6 +13,7 @@ from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.patches import Rectangle
 
 from kdrec.artifacts import atomic_path
 from kdrec.report.drawings import Figure, Panel, Point, Series
@@ -33,6 +34,7 @@ _STYLE: Any = {
 _FILLS = (("0.92", "////"), ("0.6", ""), ("0.8", "...."), ("1.0", ""), ("0.45", "xxxx"))
 _LINES = ("-", "--", "-.", ":")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+_FACES = ("white", "0.6", "black")
 _PAPER = "reported in the paper"
 _GREYS = ("0.0", "0.35", "0.55")
 
@@ -184,19 +186,30 @@ def _curve(panel: Panel, ax: Axes) -> None:
 
 
 def _scatter(panel: Panel, ax: Axes) -> None:
-    """A marker a teacher and method."""
+    """A filling a method, a shape a teacher."""
     for number, places in enumerate(_aside(panel.series)):
-        series = panel.series[number]
+        series, face = panel.series[number], _FACES[number % len(_FACES)]
         known = [point for point in series.points if math.isfinite(point.y)]
-        ax.plot(
-            places, [point.y for point in known], linestyle="none",
-            marker=_MARKERS[number % len(_MARKERS)], color="black", markersize=6,
-            markerfacecolor=("white", "0.6", "black")[number % 3], label=series.name,
-        )  # fmt: skip
+        for place, point in zip(places, known, strict=True):
+            _mark(ax, [place], [point.y], panel.labels.index(point.label), face)
         _whiskers(known, places, ax)
+        key = Rectangle((0, 0), 0, 0, facecolor=face, edgecolor="black", label=series.name)
+        ax.add_patch(key)  # without a size: in the legend alone
+    for number, label in enumerate(panel.labels):
+        _mark(ax, [], [], number, "none", label)
     for _, level in panel.lines:
         ax.axhline(level, color="black", linewidth=0.8)
+    ax.locator_params(axis="x", nbins=5)
     ax.grid(visible=True, color="0.88", linewidth=0.6)
+
+
+def _mark(
+    ax: Axes, x: Sequence[float], y: Sequence[float], shape: int, face: str, name: str | None = None
+) -> None:
+    ax.plot(
+        x, y, linestyle="none", marker=_MARKERS[shape % len(_MARKERS)], color="black", markersize=6,
+        markerfacecolor=face, label=name,
+    )  # fmt: skip
 
 
 def _whiskers(points: Sequence[Point], places: Sequence[float], ax: Axes) -> None:
