@@ -13,12 +13,6 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-# Under nohup, or in the background of a script, they are ignored, and by what we start as well.
-if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
@@ -41,3 +35,16 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     next(keeping)
     yield tmp_path
     next(keeping, None)
+
+
+@pytest.fixture
+def heard() -> Iterator[None]:
+    """SIGINT and SIGHUP as in a terminal, for us and for what a test starts.
+
+    Under nohup, or in the background of a script, they are ignored, and that is inherited.
+    """
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
+    before = {one: signal.signal(one, handler) for one, handler in usual.items()}
+    yield
+    for one, handler in before.items():
+        signal.signal(one, handler)

@@ -12,6 +12,8 @@ import pytest
 
 from kdrec import hangup
 
+pytestmark = pytest.mark.usefixtures("heard")
+
 TRAIN = [
     "train", "dataset=synthetic", "dataset.reader.n_users=80", "dataset.reader.n_items=100",
     "dataset.reader.min_per_user=8", "threads=1", "teacher_fit.epochs=100000", "teacher_dim=8",

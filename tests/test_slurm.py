@@ -31,7 +31,7 @@ from tests.program import kd
 from tests.slurm import install, scancel
 from tests.test_sweep_workers import needs
 
-pytestmark = needs("submitit", "slurm")
+pytestmark = [needs("submitit", "slurm"), pytest.mark.usefixtures("heard")]
 submitit = pytest.importorskip("submitit")
 
 
