@@ -96,7 +96,7 @@ def test_a_column_without_a_panel_leaves_no_gap(tmp_path):
     )
 
 
-def test_names_below_an_axis_do_not_run_into_each_other(tmp_path):
+def test_names_below_an_axis_do_not_run_into_each_other():
     """Few names, two of them neighbours and long."""
     from kdrec.report import figures
 
@@ -122,7 +122,7 @@ def test_intervals_of_two_series_stand_beside_each_other(log):
     assert figures._aside(series[:1]) == [pytest.approx(list(xs))]
 
 
-def test_a_scatter_tells_teachers_by_shape_and_methods_by_filling(tmp_path):
+def test_a_scatter_tells_teachers_by_shape_and_methods_by_filling():
     """The same in panels that do not have the same teachers."""
     from matplotlib.figure import Figure as Canvas
 
