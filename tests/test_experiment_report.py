@@ -364,6 +364,8 @@ def test_better_teachers_and_their_students_gain(runs):
     points = asked.figures[0].panels[0].series[0].points
     assert [point.x for point in points] == pytest.approx(qualities)
     assert points[1].y == pytest.approx(100 * (gain / alone - 1))
+    assert [point.label for point in points] == ["ease", "bprmf"]
+    assert all(list(panel.labels) == ["ease", "bprmf"] for panel in asked.figures[0].panels)
 
 
 def test_files_hold_ours_the_papers_and_the_verdicts(report, tmp_path):
