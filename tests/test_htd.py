@@ -71,7 +71,7 @@ def group_of(method: HTD, kind: int, entity: int) -> tuple[int, int]:
 
 
 def naive_topology(method: HTD, of: Vectors) -> Tensor:
-    """L_TD in loops over pairs, groups and entities."""
+    """L_TD in loops over pairs, groups and entities, without its constants."""
     groups = {which: group_of(method, *which) for which in entities()}
     return naive_entity_level(method, of, groups) + naive_group_level(method, of, groups)
 
@@ -83,6 +83,8 @@ def naive_entity_level(method: HTD, of: Vectors, groups: Groups) -> Tensor:
             wanted = cosine(TEACHER[p[0]][p[1]], TEACHER[q[0]][q[1]])
             if groups[p] == groups[q] and (method.pairs == "all" or wanted > 0):
                 total = total + (wanted - cosine(of[p[0]][p[1]], of[q[0]][q[1]])) ** 2
+                if method.pairs == "all":
+                    total = total - wanted**2
     return total
 
 
@@ -101,8 +103,8 @@ def naive_group_level(method: HTD, of: Vectors, groups: Groups) -> Tensor:
     for group, (of_teacher, of_student) in prototypes.items():
         if method.group_level == "first":
             for other_teacher, other_student in prototypes.values():
-                gap = cosine(of_teacher, other_teacher) - cosine(of_student, other_student)
-                total = total + gap**2
+                wanted = cosine(of_teacher, other_teacher)
+                total = total + (wanted - cosine(of_student, other_student)) ** 2 - wanted**2
         else:
             for which in groups:
                 if method.own_group or groups[which] != group:

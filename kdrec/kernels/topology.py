@@ -6,8 +6,10 @@ Gram matrices, and so is its gradient:
     `|T T' - S S'|_F^2 = |T' T|_F^2 + |S' S|_F^2 - 2 |T' S|_F^2`,
     `d / dS = 4 (S S' S - T T' S)`.
 
-The three terms are of the order n^2 / d, and what is left of them may be smaller by far, so that
-the Gram matrices are summed in float64 where the device has it.
+The first term is a constant, and with a wide teacher nearly all of the work: the distances here are
+`|T T' - S S'|_F^2 - |T T'|_F^2`, which may be negative. The two terms of the gradient are of one
+order, and what is left of them may be smaller by far, so that the Gram matrices are summed in
+float64 where the device has it.
 """
 
 from __future__ import annotations
@@ -76,40 +78,38 @@ class _Tiles:
 
 
 class _Distance(torch.autograd.Function):
-    """The identity, from the Gram matrices of [T, S], one for each group."""
+    """The identity, from the Gram matrices `T' S` and `S' S`, one of each for a group."""
 
     @staticmethod
     def forward(ctx: Any, teacher: Tensor, student: Tensor, tiles: _Tiles | None) -> Tensor:
-        rows = torch.cat([teacher, student], dim=1)
-        if rows.device.type != "mps":
-            rows = rows.double()
+        real = student.dtype if student.device.type == "mps" else torch.float64
         if tiles is None:
-            rows = rows.unsqueeze(0)
-            gram = rows.mT @ rows
+            t, s = (rows.to(real).unsqueeze(0) for rows in (teacher, student))
+            mixed, own = t.mT @ s, s.mT @ s
         else:
-            rows = tiles.fill(rows)
-            gram = tiles.sum(torch.bmm(rows.mT, rows))
-        width = teacher.shape[1]
-        of_teacher, own = gram[:, :width, :width], gram[:, width:, width:]
-        mixed = gram[:, :width, width:]
+            t, s = (tiles.fill(rows.to(real)) for rows in (teacher, student))
+            mixed, own = (tiles.sum(torch.bmm(rows.mT, s)) for rows in (t, s))
         ctx.tiles = tiles
-        ctx.save_for_backward(rows, torch.cat([-mixed, own], dim=1))
-        total: Tensor = of_teacher.square().sum() + own.square().sum() - 2 * mixed.square().sum()
+        ctx.save_for_backward(t, s, mixed, own)
+        total: Tensor = own.square().sum() - 2 * mixed.square().sum()
         return total.to(student.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor, None]:
-        (grad,), (rows, slope), tiles = grads, ctx.saved_tensors, ctx.tiles
-        slope = 4 * slope if tiles is None else 4 * slope.index_select(0, tiles.group)
-        of_rows = torch.bmm(rows, slope).flatten(0, 1)
+        (grad,), (t, s, mixed, own), tiles = grads, ctx.saved_tensors, ctx.tiles
+        if tiles is not None:
+            mixed, own = (gram.index_select(0, tiles.group) for gram in (mixed, own))
+        of_rows = torch.baddbmm(torch.bmm(s, own), t, mixed, beta=4, alpha=-4).flatten(0, 1)
         if tiles is not None:
             of_rows = of_rows.index_select(0, tiles.place)
         return None, grad * of_rows.to(grad.dtype), None
 
 
 def topology_distance(teacher: Tensor, student: Tensor) -> Tensor:
-    """`|T T' - S S'|_F^2`, a scalar, over all ordered pairs of rows, each with itself included.
+    """`|T T' - S S'|_F^2 - |T T'|_F^2`, a scalar.
+
+    Over all ordered pairs of rows, each with itself included.
 
     Args:
         teacher: Unit rows T, or zeros. Shape [n, d_t]; no gradient.
@@ -122,13 +122,16 @@ def topology_distance(teacher: Tensor, student: Tensor) -> Tensor:
 def topology_distance_within(
     teacher: Tensor, student: Tensor, groups: Tensor, n_groups: int
 ) -> Tensor:
-    """`sum_g |T_g T_g' - S_g S_g'|_F^2`, a scalar: `topology_distance` within each group.
+    """`sum_g |T_g T_g' - S_g S_g'|_F^2 - |T_g T_g'|_F^2`: `topology_distance` within each group.
 
     Args:
         teacher: Unit rows T, or zeros. Shape [n, d_t]; no gradient.
         student: Unit rows S, or zeros. Shape [n, d_s].
         groups: Group of each row, 0..n_groups-1. Shape [n], int64.
         n_groups: How many groups there are.
+
+    Returns:
+        A scalar.
     """
     distance: Tensor = _Distance.apply(teacher, student, _Tiles(groups, n_groups))
     return distance

@@ -26,7 +26,9 @@ class FTD(Distiller):
         `L = |A(T) - A(S)|_F^2`,  `A(X)_pq = cos(x_p, x_q)`,
 
     a sum over all ordered pairs, each with itself included, computed from Gram matrices in place of
-    A. The published code adds lambda L to a data loss that is a sum over the step's B interactions.
+    A, and reported without `|A(T)|_F^2`, which no parameter moves (`kdrec.kernels.topology`).
+
+    The published code adds lambda L to a data loss that is a sum over the step's B interactions.
     Here the data loss is their mean, so that with `norm="interactions"` L is divided by B as well:
     then the whole is the published one divided by B, and lambda means the same. `norm="sum"` leaves
     L as it is.

@@ -49,6 +49,10 @@ class HTD(Distiller):
     - `group_level="first"`: `sum_(k,l) (cos(P^t_k, P^t_l) - cos(P^s_k, P^s_l))^2`; this teaches
       only with `prototype_gradient=True`.
 
+    Of `pairs="all"` and of `group_level="first"` the squares of the teacher's own cosines are left
+    out of what is reported, so that it may be negative: no parameter moves them, and they would
+    cost more than the rest (`kdrec.kernels.topology`).
+
     T falls geometrically from `first_temperature` in the first epoch to `last_temperature` after
     `anneal_epochs`, and then stays. The published code anneals over the largest number of epochs.
 
