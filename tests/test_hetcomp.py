@@ -254,6 +254,8 @@ def test_the_objective_turns_to_order_when_the_curriculum_is_through() -> None:
     for epoch in range(1, 12):
         method.begin_epoch(epoch, draw, student)
         shares.append((epoch, method.curriculum.share_done(), method.final))
+        told = {"steps_taken": shares[-1][1], "final_stage": float(method.final)}
+        assert method.told() == told
     assert [share for epoch, share, _ in shares if epoch < 5] == [0.0] * 4
     assert [share for epoch, share, _ in shares if epoch in (5, 6, 7)] == [2 / 3, 2 / 3, 1.0]
     assert [final for *_, final in shares] == [False] * 6 + [True] * 5

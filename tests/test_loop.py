@@ -129,6 +129,25 @@ def test_weight_zero_moves_no_row_more_than_no_method_does(optimiser: str) -> No
     assert all(row["distillation"] > 0 and row["gradient_ratio"] > 0 for row in result.history)
 
 
+def test_what_a_method_tells_stands_in_the_history() -> None:
+    class Counting(UnKD):
+        looks = 0
+
+        def told(self) -> dict[str, float]:
+            self.looks += 1
+            return {"looks": float(self.looks)}
+
+    split = blocks()
+    teacher = Teacher(frozen(student(split, dim=8, seed=7)), None)
+    method = Counting(
+        split.train, teacher, n_groups=2, grouping="popularity", n_pairs=6, mu=4.0, pool=50,
+        norm="paper", visits="once", swap_defect=False, seed=0, batch_size=16, device=CPU,
+    )  # fmt: skip
+    result = train(student(split), split, method, epochs=6, eval_every=2)
+    assert [row["looks"] for row in result.history] == [1, 2, 3]
+    assert all("gradient_ratio" in row for row in result.history)
+
+
 def test_an_unknown_optimiser_is_refused() -> None:
     with pytest.raises(UsageError, match="sgd"):
         train(student(blocks()), blocks(), optimiser="sgd")

@@ -7,11 +7,15 @@ from omegaconf import OmegaConf
 
 from tests.contracts.test_methods import FOLDER, load
 
-LEGACY = sorted(path.stem for path in FOLDER.glob("*_legacy.yaml"))
+VARIANTS = sorted(
+    path.stem
+    for kind in ("legacy", "published", "toolkit")
+    for path in FOLDER.glob(f"*_{kind}.yaml")
+)
 
 
-@pytest.mark.parametrize("name", LEGACY)
-def test_what_a_legacy_file_sets_is_not_tuned_away(name: str) -> None:
+@pytest.mark.parametrize("name", VARIANTS)
+def test_what_a_variant_sets_is_not_tuned_away(name: str) -> None:
     """But for the weights, whose value in that code is tuned, too."""
     own = OmegaConf.load(FOLDER / f"{name}.yaml").method.distiller
     tuned = [key for key, space in load(name).method.space.items() if space is not None]

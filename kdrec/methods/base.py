@@ -65,6 +65,10 @@ class Distiller(nn.Module, ABC):
     def resume(self, snapshot: Mapping[str, Any]) -> None:
         """Takes it back, in a method that was made with the same options; tensors are its own."""
 
+    def told(self) -> dict[str, float]:
+        """What a user should know of how far it is, by name: columns of `history.csv`."""
+        return {}
+
     @abstractmethod
     def begin_epoch(self, epoch: int, generator: torch.Generator, student: Backbone) -> None:
         """Draws what the epoch needs.

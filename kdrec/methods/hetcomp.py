@@ -159,6 +159,13 @@ class HetComp(Distiller):
         self.curriculum.place, self.curriculum.before = snapshot["place"], snapshot["before"]
         self._take_lists()
 
+    def told(self) -> dict[str, float]:
+        """The share of all users' steps that is taken, and whether the final stage has begun.
+
+        A training that stops before it has learnt from easy lists alone.
+        """
+        return {"steps_taken": self.curriculum.share_done(), "final_stage": float(self.final)}
+
     def begin_epoch(self, epoch: int, generator: torch.Generator, student: Backbone) -> None:
         """Moves users on every `rank_every` epochs; draws the order in which they are visited."""
         looks, due = divmod(epoch - 1, self.rank_every)
