@@ -165,6 +165,17 @@ def test_what_the_runs_took_are_medians_and_the_most_memory(report, finished):
     assert "cpu, threads=2" in " ".join(spent.notes)
 
 
+def test_weights_are_told_that_change_something(runs):
+    weights = {"fit.weight": 1.0, "fit.data_weight": 1.0, "method.de_weight": 0.01,
+               "method.rrd_weight": 0.5, "method.rrd.ir_weight": 0.0}  # fmt: skip
+    runs.add("none", noise=1.0)
+    runs.add("rd", noise=0.5, settings=weights)
+    told = cell(made(runs.root).sections[0].tables[-1], "rd", "settings").text()
+    assert "weight=1.0 de_weight=0.01 rrd_weight=0.5" in told
+    assert "data_weight" not in told
+    assert "ir_weight" not in told
+
+
 def test_a_run_that_was_evaluated_anew_says_nothing_of_memory(runs):
     folder = runs.add("none", noise=1.0)
     changed = manifest(folder)

@@ -122,7 +122,8 @@ def test_intervals_of_two_series_stand_beside_each_other(log):
     assert figures._aside(series[:1]) == [pytest.approx(list(xs))]
 
 
-def test_a_scatter_tells_teachers_by_shape_and_methods_by_filling():
+@pytest.mark.parametrize("n", [2, 5])
+def test_a_scatter_tells_teachers_by_shape_and_methods_by_filling(n):
     """The same in panels that do not have the same teachers."""
     from matplotlib.figure import Figure as Canvas
 
@@ -131,7 +132,7 @@ def test_a_scatter_tells_teachers_by_shape_and_methods_by_filling():
     def panel(*labels):
         series = [
             Series(name, [Point(at, 1, label=label) for at, label in enumerate(labels)])
-            for name in ("unkd", "cd")
+            for name in "abcde"[:n]
         ]
         return Panel("toy", "", "", series, labels=["ease", "bprmf"])
 
@@ -142,6 +143,6 @@ def test_a_scatter_tells_teachers_by_shape_and_methods_by_filling():
         return [(line.get_marker(), line.get_markerfacecolor()) for line in lines]
 
     both, one = drawn("ease", "bprmf"), drawn("bprmf")
-    assert len(set(both)) == 4
-    assert one == [both[1], both[3]]
+    assert len(set(both)) == 2 * n
+    assert one == both[1::2]
     assert both[0][0] == both[2][0]  # ease with either method

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import median
+from typing import Any
 
 from kdrec.artifacts import setting_text
 from kdrec.report.cells import Cell, Row, Table
@@ -25,7 +26,8 @@ def table(cohort: Cohort, preset: Preset) -> Table:
 
     Seconds are wall time, of training and its validation alone; memory is the process's, with all
     that the run did before. A run that was only evaluated anew, its model being there, says
-    nothing of memory. The weight of the data loss is told where it is not 1.
+    nothing of memory. The weight of the data loss is told where it is not 1, those within a method
+    where they are not 0.
     """
     rows = [
         Row(
@@ -53,18 +55,25 @@ def table(cohort: Cohort, preset: Preset) -> Table:
 def _cells(runs: Sequence[Finished]) -> list[Cell]:
     trained = [run for run in runs if "from" not in run.training]
     memory = [float(run.cost.get("peak_memory_bytes") or math.nan) / _MIB for run in trained]
-    told = [
-        f"{short_name(key)}={setting_text(runs[0].settings[key])}"
-        for key in _TOLD
-        if key in runs[0].settings and (key, runs[0].settings[key]) != ("fit.data_weight", 1)
-    ]
     return [
         Cell(_median(runs, "epochs"), "count"),
         Cell(_median(runs, "best_epoch"), "count"),
         Cell(_median(runs, "seconds"), "number"),
         Cell(max(memory, default=math.nan), "count"),
-        Cell(math.nan, words=" ".join(told)),
+        Cell(math.nan, words=_settings(runs[0].settings)),
     ]
+
+
+def _settings(settings: Mapping[str, Any]) -> str:
+    """Rates, L2 and the weights that change something."""
+    without_effect = {"fit.data_weight": 1}
+    within = [key for key in settings if key.startswith("method.") and key.endswith("_weight")]
+    without_effect |= dict.fromkeys(within, 0)
+    return " ".join(
+        f"{short_name(key)}={setting_text(settings[key])}"
+        for key in (*_TOLD, *within)
+        if key in settings and settings[key] != without_effect.get(key)
+    )
 
 
 def _median(runs: Sequence[Finished], key: str) -> float:
