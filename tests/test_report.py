@@ -22,6 +22,7 @@ from kdrec.evaluation import metrics
 from kdrec.evaluation.grouped import evaluate
 from kdrec.models.base import EmbeddingScorer, Vectors
 from kdrec.report import build
+from kdrec.report import runs as behind
 from kdrec.report.cells import Cell
 from kdrec.report.collect import collect
 from kdrec.report.compare import PerUser, values
@@ -570,6 +571,22 @@ def test_csv_is_tidy_and_exact(report, tmp_path):
     assert all(len(row) == 25 for row in rows)
     listed = list(csv.DictReader((tmp_path / "runs.csv").read_text("utf-8").splitlines()))
     assert len(listed) == len(report.runs) == 10
+    for line, run in zip(listed, report.runs, strict=True):
+        assert line["identity"] == run.identity
+        assert float(line["recall@10"]) == run.metrics["test", "all", "all", "", "recall@10"]
+        for form, name in (("eligible", ""), ("diluted", " diluted")):
+            key = ("test", "items", "unpopular", form, "recall@10")
+            assert float(line[f"recall@10 unpopular{name}"]) == run.metrics[key]
+        k = run.settings.get("method.n_groups")
+        assert line["method.n_groups"] == ("" if k is None else str(k))
+
+
+def test_every_number_of_a_run_has_a_column_of_its_own(report):
+    header, _ = behind.lines(report.runs)
+    assert len(header) == len(set(header))
+    for run in report.runs:
+        assert {behind.metric_name(key) for key in run.metrics} <= set(header)
+        assert len({behind.metric_name(key) for key in run.metrics}) == len(run.metrics)
 
 
 def test_json_has_the_runs_and_no_nan(report):

@@ -14,6 +14,7 @@ from kdrec.artifacts import atomic_path
 from kdrec.errors import KdrecError
 from kdrec.progress import task
 from kdrec.report import files
+from kdrec.report import runs as behind
 from kdrec.report.cells import Table
 from kdrec.report.collect import Collected, Finished, collect
 from kdrec.report.compare import PerUser
@@ -96,9 +97,7 @@ class Report:
             "report.md": f"# kdrec report\n\n{sections}{pictures}{left_out}",
             "report.tex": "\n".join([*(files.latex(*one) for one in parts), *drawn]),
             "tables.csv": files.csv_text(files.CSV_HEADER, rows),
-            "runs.csv": files.csv_text(
-                _RUN_HEADER, [[str(one[key]) for key in _RUN_HEADER] for one in self._runs()]
-            ),
+            "runs.csv": files.csv_text(*behind.lines(self.runs)),
         }
         written = []
         for name, content in contents.items():
@@ -106,18 +105,6 @@ class Report:
                 path.write_text(content, "utf-8")
             written.append(folder / name)
         return [*written, *(path for figure in self.figures for path in figure.write(folder))]
-
-    def _runs(self) -> list[dict[str, Any]]:
-        return [
-            {
-                "folder": str(run.folder),
-                "identity": run.identity,
-                "evaluation": run.evaluation,
-                "finished": run.finished,
-                **{name: run.labels.get(name) for name in _RUN_HEADER[4:]},
-            }
-            for run in self.runs
-        ]
 
     def as_json(self) -> dict[str, Any]:
         """Everything, for a program; a number that does not exist is null."""
@@ -136,17 +123,10 @@ class Report:
                 for one in self.sections
             ],
             "runs": [
-                {**one, "settings": dict(run.settings)}
-                for one, run in zip(self._runs(), self.runs, strict=True)
+                {**behind.identified(run), "settings": dict(run.settings)} for run in self.runs
             ],
             "problems": list(self.problems),
         }
-
-
-_RUN_HEADER = (
-    "folder", "identity", "evaluation", "finished", "dataset", "protocol", "split", "role",
-    "model", "dim", "method", "teacher", "teacher_identity", "seed", "teacher_seed", "split_seed",
-)  # fmt: skip
 
 
 def build(
