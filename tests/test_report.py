@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -582,11 +582,25 @@ def test_csv_is_tidy_and_exact(report, tmp_path):
 
 
 def test_every_number_of_a_run_has_a_column_of_its_own(report):
-    header, _ = behind.lines(report.runs)
-    assert len(header) == len(set(header))
-    for run in report.runs:
-        assert {behind.metric_name(key) for key in run.metrics} <= set(header)
+    header, lines = behind.lines(report.runs)
+    for run, line in zip(report.runs, lines, strict=True):
+        names = [name for part in behind.parts(run) for name in part]
+        assert len(set(names)) == len(names)
         assert len({behind.metric_name(key) for key in run.metrics}) == len(run.metrics)
+        assert set(names) <= set(header)
+        assert len(line) == len(header)
+    settings = [header.index(name) for run in report.runs for name in run.settings]
+    metrics = [header.index(behind.metric_name(key)) for run in report.runs for key in run.metrics]
+    assert max(settings) < min(metrics)
+
+
+def test_a_run_that_was_evaluated_anew_does_not_tell_its_cost_as_the_trainings(report):
+    anew = replace(report.runs[0], training={**report.runs[0].training, "from": "elsewhere"})
+    (header, lines) = behind.lines([report.runs[0], anew])
+    for name in ("device", "threads", "peak_memory_bytes"):
+        first, second = (line[header.index(name)] for line in lines)
+        assert first
+        assert not second
 
 
 def test_json_has_the_runs_and_no_nan(report):

@@ -19,7 +19,7 @@ from kdrec.errors import KdrecError, UsageError
 Plain = dict[str, Any]
 
 _SPLIT = re.compile(r"[.\[\]]+")
-_UNTUNED = re.compile(r"Could not find '(tuned/[^']+)'")
+_UNTUNED = re.compile(r"Could not (?:find|load) '(tuned/[^']+)'")
 _NOISE = ("full_key:", "object_type", "reference_type", "See https", "To append to your")
 
 

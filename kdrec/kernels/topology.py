@@ -6,10 +6,10 @@ Gram matrices, and so is its gradient:
     `|T T' - S S'|_F^2 = |T' T|_F^2 + |S' S|_F^2 - 2 |T' S|_F^2`,
     `d / dS = 4 (S S' S - T T' S)`.
 
-The first term is a constant, and with a wide teacher nearly all of the work: the distances here are
-`|T T' - S S'|_F^2 - |T T'|_F^2`, which may be negative. The two terms of the gradient are of one
-order, and what is left of them may be smaller by far, so that the Gram matrices are summed in
-float64 where the device has it.
+The first term moves no student, and with a wide teacher it is most of the products: it is left out
+of `topology_distance` and of that within groups, which may be negative. The two terms of the
+gradient are of one order, and what is left of them may be smaller by far, so that the Gram matrices
+are summed in float64 where the device has it.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class _Tiles:
 
 
 class _Distance(torch.autograd.Function):
-    """The identity, from the Gram matrices `T' S` and `S' S`, one of each for a group."""
+    """The identity without its first term, from `T' S` and `S' S`, one of each for a group."""
 
     @staticmethod
     def forward(ctx: Any, teacher: Tensor, student: Tensor, tiles: _Tiles | None) -> Tensor:
@@ -182,10 +182,10 @@ class _Positive(torch.autograd.Function):
 
 
 def positive_topology_distance(teacher: Tensor, student: Tensor, groups: Tensor) -> Tensor:
-    """`topology_distance_within` over those pairs alone whose teacher's cosine is above 0.
+    """`sum (t_p.t_q - s_p.s_q)^2` over the pairs of a group whose teacher's cosine is above 0.
 
-    No identity helps here. Pairs are looked at a block at a time: on a CPU those of one group, on
-    an accelerator all, `n^2 (d_t + d_s)` operations.
+    No identity helps here, and nothing is left out of the value. Pairs are looked at a block at a
+    time: on a CPU those of one group, on an accelerator all, `n^2 (d_t + d_s)` operations.
 
     Args:
         teacher: Unit rows T, or zeros. Shape [n, d_t]; no gradient.

@@ -66,7 +66,11 @@ class Distiller(nn.Module, ABC):
         """Takes it back, in a method that was made with the same options; tensors are its own."""
 
     def told(self) -> dict[str, float]:
-        """What a user should know of how far it is, by name: columns of `history.csv`."""
+        """What a user should know of how far it is, by name: columns of `history.csv`.
+
+        Always the same names, none of them one of the loop's. Only the method itself is asked, not
+        the methods that it is made of.
+        """
         return {}
 
     @abstractmethod

@@ -51,7 +51,7 @@ class HTD(Distiller):
 
     Of `pairs="all"` and of `group_level="first"` the squares of the teacher's own cosines are left
     out of what is reported, so that it may be negative: no parameter moves them, and they would
-    cost more than the rest (`kdrec.kernels.topology`).
+    take a third of an epoch (`kdrec.kernels.topology`). With `pairs="positive"` they are in it.
 
     T falls geometrically from `first_temperature` in the first epoch to `last_temperature` after
     `anneal_epochs`, and then stays. The published code anneals over the largest number of epochs.

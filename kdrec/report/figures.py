@@ -34,6 +34,7 @@ _STYLE: Any = {
 _FILLS = (("0.92", "////"), ("0.6", ""), ("0.8", "...."), ("1.0", ""), ("0.45", "xxxx"))
 _LINES = ("-", "--", "-.", ":")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+_FACES = ("white", "0.6", "black", "0.8", "0.3")
 _PAPER = "reported in the paper"
 _GREYS = ("0.0", "0.35", "0.55")
 
@@ -186,9 +187,8 @@ def _curve(panel: Panel, ax: Axes) -> None:
 
 def _scatter(panel: Panel, ax: Axes) -> None:
     """A filling a method, a shape a teacher."""
-    n = len(panel.series)
     for number, places in enumerate(_aside(panel.series)):
-        series, face = panel.series[number], f"{1 - number / max(1, n - 1):.2f}"  # white to black
+        series, face = panel.series[number], _FACES[number % len(_FACES)]
         known = [point for point in series.points if math.isfinite(point.y)]
         for place, point in zip(places, known, strict=True):
             _mark(ax, [place], [point.y], panel.labels.index(point.label), face)

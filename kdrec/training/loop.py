@@ -164,7 +164,8 @@ def fit(
                     course.ended |= stopping.update(value, epoch, model)
                     course.trajectory.update(epoch, model, best=stopping.best_epoch == epoch)
                 row = {"epoch": float(epoch), metric: value, **means, "seconds": course.seconds}
-                course.history.append(row | (distiller.told() if distiller is not None else {}))
+                told = distiller.told() if distiller is not None else {}
+                course.history.append(row | told | row)
                 shown |= {f"valid {metric}": value, "best": stopping.best_value}
             if unfinished is not None and unfinished.due(epoch):
                 course.save(unfinished)
