@@ -129,6 +129,13 @@ def test_there_is_a_preset_for_every_table_and_figure() -> None:
     assert {path.stem for path in PRESETS} == tables | ours
 
 
+def test_settings_that_build_on_others_find_them() -> None:
+    paths = sorted((ROOT / "conf" / "tuned").glob("**/*.yaml"))
+    bases = [(path, base) for path in paths for base in (read(path) or {}).get("defaults", [])]
+    assert bases
+    assert [path.stem for path, base in bases if not (path.parent / f"{base}.yaml").is_file()] == []
+
+
 def test_what_is_not_tuned_is_said_with_the_way_out() -> None:
     words = ["distill", "experiment=table1", "dataset=gowalla", "method=rd", "--dry-run"]
     result = CliRunner().invoke(app, words, prog_name="kdrec")
