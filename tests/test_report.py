@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from kdrec.evaluation.grouped import evaluate
 from kdrec.models.base import EmbeddingScorer, Vectors
 from kdrec.report import build
 from kdrec.report import runs as behind
-from kdrec.report.cells import Cell
+from kdrec.report.cells import Cell, Row, Table
 from kdrec.report.collect import collect
 from kdrec.report.compare import PerUser, values
 from kdrec.report.entries import Entry
@@ -601,6 +602,19 @@ def test_a_run_that_was_evaluated_anew_does_not_tell_its_cost_as_the_trainings(r
         first, second = (line[header.index(name)] for line in lines)
         assert first
         assert not second
+
+
+def test_a_long_text_goes_on_below_and_leaves_the_labels_whole():
+    words = " ".join(f"setting_{at}=0.001" for at in range(8))
+    cells = [Cell(math.nan, words=words)]
+    rows = [Row(label, "student", 3, cells) for label in ("none", "unkd_official")]
+    key = ("", "", "", "", "settings")
+    out = io.StringIO()
+    show_table(Table("x", "Long", ["settings"], [key], rows, []), Console(file=out, width=60))
+    lines = out.getvalue().splitlines()
+    assert max(map(len, lines)) <= 60
+    assert any(line.startswith("unkd_official  setting_0=0.001 setting_1=0.001") for line in lines)
+    assert sum(line.count("setting_") for line in lines) == 16
 
 
 def test_json_has_the_runs_and_no_nan(report):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from rich import box
 from rich.console import Console
@@ -14,6 +14,7 @@ from kdrec.report.cells import Cell, Row, Table
 
 _ASCII = str.maketrans({"±": "~", "·": "-", "–": "-", "↑": "^", "↓": "v", "Δ": "d"})
 _GAP = 2
+_NARROWEST = 12
 
 
 def console() -> Console:
@@ -40,6 +41,7 @@ def show_table(table: Table, out: Console, legend: str = "") -> None:
     label_width = min(max(map(len, labels), default=0), max(12, out.width // 3))
     counted = any(row.n_runs for row in table.rows)
     room = out.width - label_width - _GAP - (len("runs") + _GAP) * counted
+    widest = max(_NARROWEST, room - _GAP)  # a longer text goes on below, at words
     for piece in _pieces(widths, room) if table.rows else []:
         drawn = RichTable(
             box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, _GAP - 1, 0, 0)
@@ -47,7 +49,9 @@ def show_table(table: Table, out: Console, legend: str = "") -> None:
         drawn.add_column("", width=label_width, overflow="fold")
         for at in piece:
             heading = Text(encodable(table.columns[at], out))
-            drawn.add_column(heading, justify="right", width=widths[at], overflow="fold")
+            side: Literal["left", "right"] = "left" if widths[at] > widest else "right"
+            width = min(widths[at], widest)
+            drawn.add_column(heading, justify=side, width=width, overflow="fold")
         if counted:
             drawn.add_column("runs", justify="right", overflow="fold")
         for row, label, text in zip(table.rows, labels, texts, strict=True):
