@@ -7,6 +7,7 @@ import torch
 
 from kdrec.data.interactions import Interactions
 from kdrec.errors import UsageError
+from kdrec.kernels.dots import dots
 from kdrec.methods.base import Teacher
 from kdrec.methods.rd import RD
 from kdrec.models.base import Batch, EmbeddingScorer, Vectors
@@ -109,7 +110,8 @@ def test_the_weights_have_no_gradient() -> None:
     for user in USERS.tolist():
         one = torch.tensor([user])
         chosen = method.items[user].long()
-        scores = (users.detach()[user] @ items[chosen].T).unsqueeze(0)
+        # As the method does: a negative that is the item itself must not be above by a last bit.
+        scores = dots(users.detach(), items, one, chosen.unsqueeze(0))
         weights = method._weights(one, scores, Vectors(users.detach(), items))
         expected[user] += (-weights * torch.sigmoid(-scores)).squeeze(0) @ items[chosen]
     assert users.grad is not None
