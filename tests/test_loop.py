@@ -114,14 +114,18 @@ def test_what_is_evaluated_and_kept_is_the_average() -> None:
     assert torch.allclose(mean.user_table, (plain.user_table + once.user_table) / 2, atol=1e-6)
 
 
+def small(kind: type[UnKD], split: Split, *, swap_defect: bool) -> UnKD:
+    teacher = Teacher(frozen(student(split, dim=8, seed=7)), None)
+    return kind(
+        split.train, teacher, n_groups=2, grouping="popularity", n_pairs=6, mu=4.0, pool=50,
+        norm="paper", visits="once", swap_defect=swap_defect, seed=0, batch_size=16, device=CPU,
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("optimiser", ["adam", "lazy_adam"])
 def test_weight_zero_moves_no_row_more_than_no_method_does(optimiser: str) -> None:
     split = blocks()
-    teacher = Teacher(frozen(student(split, dim=8, seed=7)), None)
-    method = UnKD(
-        split.train, teacher, n_groups=2, grouping="popularity", n_pairs=6, mu=4.0, pool=50,
-        norm="paper", visits="once", swap_defect=True, seed=0, batch_size=16, device=CPU,
-    )  # fmt: skip
+    method = small(UnKD, split, swap_defect=True)
     alone, weightless = student(split), student(split)
     train(alone, split, epochs=4, optimiser=optimiser)
     result = train(weightless, split, method, epochs=4, optimiser=optimiser, weight=0.0)
@@ -138,11 +142,7 @@ def test_what_a_method_tells_stands_in_the_history() -> None:
             return {"looks": float(self.looks)}
 
     split = blocks()
-    teacher = Teacher(frozen(student(split, dim=8, seed=7)), None)
-    method = Counting(
-        split.train, teacher, n_groups=2, grouping="popularity", n_pairs=6, mu=4.0, pool=50,
-        norm="paper", visits="once", swap_defect=False, seed=0, batch_size=16, device=CPU,
-    )  # fmt: skip
+    method = small(Counting, split, swap_defect=False)
     result = train(student(split), split, method, epochs=6, eval_every=2)
     assert [row["looks"] for row in result.history] == [1, 2, 3]
     assert all("gradient_ratio" in row for row in result.history)
