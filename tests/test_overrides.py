@@ -160,6 +160,22 @@ def test_a_sweep_in_the_config_itself_is_checked_too(world):
     assert [config.K for config in world.seen] == [2, 3]
 
 
+def test_a_part_of_a_preset_that_sweeps_may_be_several_values(world):
+    folder = world.conf / "experiment"
+    folder.mkdir()
+    shared = "# @package _global_\nhydra: {mode: MULTIRUN}\n"
+    (folder / "shared.yaml").write_text(shared)
+    own = "# @package _global_\ndefaults: [shared]\nhydra: {sweeper: {params: {K: '2,3,4'}}}\n"
+    (folder / "whole.yaml").write_text(own)
+    assert distill("+experiment=whole K=2,4").exit_code == 0
+    assert [config.K for config in world.seen] == [2, 4]
+    assert "this is a single run" in distill("+experiment=whole K=2,4 --run").stderr
+    assert "this is a single run" in distill("K=2,4").stderr
+    (folder / "one.yaml").write_text(shared.replace("MULTIRUN", "RUN"))
+    assert "this is a single run" in distill("+experiment=one K=2,4").stderr
+    assert len(world.seen) == 2
+
+
 def test_variations_change_one_thing_at_a_time():
     assert list(variations([["a"], ["b", "c"], ["d", "e"]])) == [
         ["a", "b", "d"], ["a", "c", "d"], ["a", "b", "e"],

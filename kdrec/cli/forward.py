@@ -67,6 +67,7 @@ def _forward(
     os.environ["KDREC_JSON"] = "1" if as_json else "0"
     launch.register()
     if line.runs:
+        _sweep_with_preset(line)
         with checking(command, line) as checker:
             checked = checker.check(line.overrides)
             if command == search.COMMAND:
@@ -98,6 +99,15 @@ def _forward(
         watch.check()
     if job.error is not None:
         raise job.error
+
+
+def _sweep_with_preset(line: Line) -> None:
+    """Adds `-m` if a preset on the line asks for a sweep, so that a part of it may be several."""
+    if line.multirun or {"-r", "--run"} & set(line.flags):
+        return
+    folders = _folders(line)
+    if any(presets.sweeps(name, folders) for name in presets.named(line.overrides)):
+        line.flags.insert(0, "-m")
 
 
 def _sweeps(line: Line, hydra: DictConfig) -> bool:
