@@ -334,6 +334,19 @@ def test_top_is_topk(width: int, k: int) -> None:
     assert all(len(set(row)) == k for row in columns.tolist())
 
 
+def test_top_does_not_depend_on_threads() -> None:
+    table = torch.randn(200, 640, generator=torch_stream(0, "table"))
+    before = torch.get_num_threads()
+    try:
+        found = []
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            found.append(top(table, 7))
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(one, three) for one, three in zip(*found, strict=True))
+
+
 def chi_square(counts: np.ndarray, expected: np.ndarray) -> float:
     """The p-value, cells with fewer than 20 expected taken together."""
     rare = expected < 20

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 #: Widths that are multiples of this fold evenly, and keep rows aligned in memory.
 ALIGN = 64
 _MOST_FOLDS = 16
+_ROWS = 32  # of a thread, at the least
 
 
 def top(table: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -31,11 +36,40 @@ def top(table: Tensor, k: int) -> tuple[Tensor, Tensor]:
         return torch.topk(table, k, dim=1)
     folds = min(_MOST_FOLDS, 1 << max(0, int(math.log2(width / k) / 2)))
     if folds == 1 or width % folds:
-        return torch.topk(table, k, dim=1)
+        columns = _highest(table, k, in_order=True)
+        return table.gather(1, columns), columns
     layer = width // folds
     folded = table.unflatten(1, (folds, layer))
-    chosen = folded.amax(1).topk(k, dim=1, sorted=False).indices
+    chosen = _highest(folded.amax(1), k, in_order=False)
     candidates = folded.gather(2, chosen.unsqueeze(1).expand(-1, folds, -1)).flatten(1)
-    values, place = candidates.topk(k, dim=1)
+    place = _highest(candidates, k, in_order=True)
     fold = place.div(k, rounding_mode="floor")
-    return values, fold * layer + chosen.gather(1, place - fold * k)
+    return candidates.gather(1, place), fold * layer + chosen.gather(1, place - fold * k)
+
+
+def _highest(table: Tensor, k: int, *, in_order: bool) -> Tensor:
+    """Columns of the k highest values of each row.
+
+    NumPy selects several times faster than torch on a CPU. The rows are shared among as many
+    threads as torch has, since NumPy lets go of the interpreter's lock.
+    """
+    if table.device.type != "cpu":
+        return table.topk(k, dim=1, sorted=in_order).indices
+    values = table.numpy()
+    n = min(torch.get_num_threads(), len(values) // _ROWS)
+    if n < 2:
+        return torch.from_numpy(_selected(values, k, in_order=in_order))
+    with ThreadPoolExecutor(n) as pool:
+        parts = pool.map(
+            lambda rows: _selected(rows, k, in_order=in_order), np.array_split(values, n)
+        )
+        return torch.from_numpy(np.concatenate(list(parts)))
+
+
+def _selected(table: NDArray[Any], k: int, *, in_order: bool) -> NDArray[np.int64]:
+    rest = table.shape[1] - k
+    columns = np.argpartition(table, rest, axis=1)[:, rest:]
+    if not in_order:
+        return columns
+    order = np.argsort(-np.take_along_axis(table, columns, axis=1), axis=1)
+    return np.take_along_axis(columns, order, axis=1)
