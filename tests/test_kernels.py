@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from kdrec.kernels import topk
 from kdrec.kernels.adam import DenseAdam, LazyAdam
 from kdrec.kernels.bpr import BPRLoss, squared_norm
 from kdrec.kernels.dots import dots
@@ -322,29 +323,35 @@ def test_lazy_adam_moves_everything_by_a_dense_gradient() -> None:
         (128, 0),
     ],
 )  # fmt: skip
-def test_top_is_topk(width: int, k: int) -> None:
+@pytest.mark.parametrize("by_numpy", [True, False])
+@pytest.mark.parametrize(("rows", "threads"), [(0, 1), (17, 1), (130, 3)])
+def test_top_is_topk(
+    width: int, k: int, rows: int, threads: int, *, by_numpy: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(topk, "_NUMPY_IS_FAST", by_numpy)
+    monkeypatch.setattr(topk, "_CELLS", 1000)
     draw = torch_stream(0, "table")
-    table = torch.randn(17, 2 * width, generator=draw)[:, width:]
+    table = torch.randn(rows, 2 * width, generator=draw)[:, width:]
     table[:, -5:] = -torch.inf
-    table[3] = -torch.inf
-    table[4] = torch.randint(4, (width,), generator=draw).float()  # ties
-    values, columns = top(table, k)
+    table[3:4] = -torch.inf
+    table[4::7] = torch.randint(-2, 2, (width,), generator=draw).float()  # ties
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        values, columns = top(table, k)
+    finally:
+        torch.set_num_threads(before)
     assert torch.equal(values, table.topk(k).values)
     assert torch.equal(table.gather(1, columns), values)
     assert all(len(set(row)) == k for row in columns.tolist())
 
 
-def test_top_does_not_depend_on_threads() -> None:
-    table = torch.randn(200, 640, generator=torch_stream(0, "table"))
-    before = torch.get_num_threads()
-    try:
-        found = []
-        for threads in (1, 3):
-            torch.set_num_threads(threads)
-            found.append(top(table, 7))
-    finally:
-        torch.set_num_threads(before)
-    assert all(torch.equal(one, three) for one, three in zip(*found, strict=True))
+def test_top_takes_other_numbers_and_those_with_a_gradient() -> None:
+    table = torch.randn(9, 640, generator=torch_stream(0, "table"))
+    for one in (table.double(), table.half(), table.clone().requires_grad_()):
+        values, columns = top(one, 7)
+        assert torch.equal(values, one.topk(7).values)
+        assert torch.equal(one.gather(1, columns), values)
 
 
 def chi_square(counts: np.ndarray, expected: np.ndarray) -> float:

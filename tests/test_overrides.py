@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 
 from kdrec.cli.app import app
 from kdrec.cli.confdir import conf_dir
-from kdrec.cli.overrides import check_config, variations
+from kdrec.cli.overrides import check_config
+from kdrec.cli.several import variations
 from kdrec.cli.signatures import HYDRA_KEYS, check_node, locate, options, target_nodes
 from kdrec.cli.unknown import closest
 from kdrec.cli.values import matches, wanted
@@ -160,20 +161,54 @@ def test_a_sweep_in_the_config_itself_is_checked_too(world):
     assert [config.K for config in world.seen] == [2, 3]
 
 
-def test_a_part_of_a_preset_that_sweeps_may_be_several_values(world):
+@pytest.fixture
+def preset(world):
+    """Writes a preset of a name: `preset(name, hydra, *bases)`."""
     folder = world.conf / "experiment"
     folder.mkdir()
-    shared = "# @package _global_\nhydra: {mode: MULTIRUN}\n"
-    (folder / "shared.yaml").write_text(shared)
-    own = "# @package _global_\ndefaults: [shared]\nhydra: {sweeper: {params: {K: '2,3,4'}}}\n"
-    (folder / "whole.yaml").write_text(own)
+
+    def write(name: str, hydra: str, *bases: str) -> None:
+        text = f"# @package _global_\ndefaults: [{', '.join(bases)}]\nhydra: {hydra}\n"
+        (folder / f"{name}.yaml").write_text(text)
+
+    return write
+
+
+def test_a_part_of_a_preset_that_sweeps_may_be_several_values(world, preset):
+    preset("shared", "{mode: MULTIRUN}")
+    preset("whole", "{sweeper: {params: {K: '2,3,4', method: unkd}}}", "shared")
     assert distill("+experiment=whole K=2,4").exit_code == 0
     assert [config.K for config in world.seen] == [2, 4]
-    assert "this is a single run" in distill("+experiment=whole K=2,4 --run").stderr
+    assert distill("+experiment=whole method=unkd,random K=3").exit_code == 0
+    assert len(world.seen) == 4
     assert "this is a single run" in distill("K=2,4").stderr
-    (folder / "one.yaml").write_text(shared.replace("MULTIRUN", "RUN"))
-    assert "this is a single run" in distill("+experiment=one K=2,4").stderr
+    preset("one", "{mode: RUN}", "whole")
+    for words in ("+experiment=one", "+experiment=whole hydra.mode=RUN", "+experiment=whole --run"):
+        assert "this is a single run" in distill(f"{words} K=2,4").stderr
+        before = len(world.seen)
+        assert distill(f"{words} K=2").exit_code == 0
+        assert len(world.seen) == before + 1
+
+
+def test_several_presets_are_refused_where_one_is_a_sweep(world, preset):
+    preset("first", "{mode: MULTIRUN, sweeper: {params: {K: '2,3'}}}")
+    preset("second", "{mode: MULTIRUN, sweeper: {params: {K: '4'}}}")
+    preset("plain", "{}")
+    preset("other", "{}")
+    assert "this is a single run" in distill("+experiment=first,second").stderr
+    for words in ("first,second", "plain,first"):
+        assert "one of them is a sweep by itself" in distill(f"-m +experiment={words}").stderr
+    assert world.seen == []
+    assert distill("-m +experiment=plain,other").exit_code == 0
     assert len(world.seen) == 2
+
+
+def test_what_is_shown_is_one_config(world, preset):
+    preset("whole", "{mode: MULTIRUN, sweeper: {params: {K: '2,3'}}}")
+    assert distill("+experiment=whole --cfg job").exit_code == 0
+    assert "one config is shown" in distill("+experiment=whole K=2,3 --cfg job").stderr
+    assert "-m is to run" in distill("-m K=2,3 --cfg job").stderr
+    assert world.seen == []
 
 
 def test_variations_change_one_thing_at_a_time():

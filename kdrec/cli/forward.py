@@ -13,6 +13,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,7 +68,6 @@ def _forward(
     os.environ["KDREC_JSON"] = "1" if as_json else "0"
     launch.register()
     if line.runs:
-        _sweep_with_preset(line)
         with checking(command, line) as checker:
             checked = checker.check(line.overrides)
             if command == search.COMMAND:
@@ -83,8 +83,10 @@ def _forward(
         sweep = _watched(command, line, list(line.overrides), checked, quiet=quiet)
         line.overrides += _verbosity(line.overrides, quiet=quiet, verbose=verbose)
     else:
+        if {"-m", "--multirun"} & set(line.flags):
+            raise UsageError("-m is to run, and another flag is to show.", "Leave one of them out.")
         with checking(command, line, deep=False) as checker:
-            checker.check(line.overrides)
+            replace(checker, shown=True).check(line.overrides)
     _register(line)
     job = Job(command, line.allows_code)
     main = hydra.main(version_base="1.3", config_path=str(confdir.conf_dir()), config_name=command)
@@ -99,15 +101,6 @@ def _forward(
         watch.check()
     if job.error is not None:
         raise job.error
-
-
-def _sweep_with_preset(line: Line) -> None:
-    """Adds `-m` if a preset on the line asks for a sweep, so that a part of it may be several."""
-    if line.multirun or {"-r", "--run"} & set(line.flags):
-        return
-    folders = _folders(line)
-    if any(presets.sweeps(name, folders) for name in presets.named(line.overrides)):
-        line.flags.insert(0, "-m")
 
 
 def _sweeps(line: Line, hydra: DictConfig) -> bool:

@@ -80,6 +80,8 @@ class Line:
             self.overrides.append(rewritten(word))
         elif word in SWITCHES:
             self.flags.append(word)
+            if word in ("-r", "--run"):  # over what a preset says
+                self.overrides.append("hydra.mode=RUN")
         elif name == RERUN:
             raise UsageError(
                 f"{RERUN} would unpickle a file, which can run any code.",

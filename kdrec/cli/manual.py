@@ -26,7 +26,8 @@ FLAGS = """\
 \b
 Hydra's flags, anywhere on the line:
   -m, --multirun       one run for each combination of the values a,b,c; a failure stops none of the
-                       others, and the same line again makes what is not finished
+                       others, and the same line again makes what is not finished; a preset that
+                       is a sweep (experiment=table1) needs no -m, and --run makes one run of it
   hydra/launcher=joblib hydra.launcher.n_jobs=2
                        two at once (also: ray; submitit_local, submitit_slurm)
   -c, --cfg job        show the config and run nothing (also: hydra, all)

@@ -15,14 +15,14 @@ from typing import Any, NamedTuple
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import IntervalSweep, Override, QuotedString
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from kdrec import trust
-from kdrec.cli import hidden, trusted, unknown
+from kdrec.cli import hidden, several, trusted, unknown
 from kdrec.cli.composed import check_config, choices, explain, job_part, look_up, plain, type_of
 from kdrec.cli.signatures import locate, options, target_nodes
 from kdrec.cli.values import check_value, did_you_mean
@@ -54,6 +54,7 @@ class Checker:
         command: What the user typed before the overrides, for the messages.
         multirun: Whether `K=1,2` means two runs.
         deep: Whether to import targets and hold their options against their signatures.
+        shown: Whether the config is to be shown, and nothing to run.
     """
 
     loader: ConfigLoader
@@ -61,6 +62,7 @@ class Checker:
     command: str
     multirun: bool = False
     deep: bool = True
+    shown: bool = False
 
     def check(self, lines: Sequence[str]) -> Checked:
         """Checks all overrides: every element of every sweep, but not every combination.
@@ -69,32 +71,36 @@ class Checker:
             UsageError: Something is wrong with an override.
         """
         parsed = [self.parse(line) for line in lines]
+        if not self.multirun and any(override.is_sweep_override() for override in parsed):
+            several.allow(parsed, self._load, shown=self.shown)
+            return replace(self, multirun=True).check(lines)
         groups = [override for override in parsed if self._is_group(override)]
         for override in groups:
             self._check_option(override)
         rest = [override for override in parsed if override not in groups]
-        hydra = [_elements(o)[0] for o in rest if o.is_hydra_override()]
-        for choice in variations([_elements(override) for override in groups]):
+        hydra = [several.elements(o)[0] for o in rest if o.is_hydra_override()]
+        for choice in several.variations([several.elements(override) for override in groups]):
             reference = self._compose([*choice, *hydra], groups)
             trusted.check(reference)
             hidden.check(self.loader, reference)
+            several.check_presets(groups, reference)
             for override in rest:
                 if not override.is_hydra_override():
                     self._check_override(override, reference)
-        first = self._compose([_elements(override)[0] for override in parsed], groups)
+        first = self._compose([several.elements(override)[0] for override in parsed], groups)
         trusted.check(first)
         hidden.check(self.loader, first)
         for override in rest:
-            for value in _values(override):
+            for value in several.values(override):
                 trust.check(
                     {override.key_or_group.rpartition(".")[2]: value}, str(override.input_line)
                 )
-        more = _own_sweep(first, parsed) if self.multirun or _asks(first) else []
+        more = several.own_sweep(first, parsed) if self.multirun or several.asks(first) else []
         if more:
             return replace(self, multirun=True).check([*lines, *more])
         if self.deep:
             check_config(job_part(first))
-        jobs = itertools.product(*(_elements(override) for override in parsed))
+        jobs = itertools.product(*(several.elements(override) for override in parsed))
         return Checked(first, [list(job) for job in jobs])
 
     def composed(self, lines: Sequence[str]) -> DictConfig:
@@ -109,18 +115,13 @@ class Checker:
         """One override.
 
         Raises:
-            UsageError: It cannot be read, or is a sweep in a single run.
+            UsageError: It cannot be read.
         """
         parser = OverridesParser.create(config_loader=self.loader)
         try:
             (override,) = parser.parse_overrides([line])
         except HydraException as error:
             raise unknown.malformed(line, self._owners(line)) from error
-        if override.is_sweep_override() and not self.multirun:
-            several = f"{line} is several values, but this is a single run."
-            as_list = f", or write {line.replace('=', '=[', 1)}] for a list"
-            hint = f"Add -m to run each of them{as_list if override.is_choice_sweep() else ''}."
-            raise UsageError(several, hint)
         return override
 
     def _owners(self, option: str) -> list[str]:
@@ -139,14 +140,14 @@ class Checker:
 
     def _check_option(self, override: Override) -> None:
         group, known = override.key_or_group, self._options(override.key_or_group)
-        if override.is_delete() or None in _values(override):
+        if override.is_delete() or None in several.values(override):
             if choices(self._load([])).get(group) is not None:
                 which = did_you_mean("none", known, f"{group} is one of")
                 raise UsageError(f"{self.command} cannot do without {group}.", which)
             if override.is_delete():
                 return
             raise UsageError(f"{override.input_line} chooses none.", f"Write '~{group}' instead.")
-        for value in _values(override):
+        for value in several.values(override):
             for name in value if isinstance(value, list) else [value]:
                 if isinstance(name, str) and "/" not in name and name not in known:
                     raise UsageError(
@@ -162,7 +163,7 @@ class Checker:
                 return
             raise unknown.key(key, reference, self.command, self.loader, self.config_name)
         if not override.is_delete():
-            for value in _values(override):
+            for value in several.values(override):
                 self._check_value(key, value, default, reference)
 
     def _check_value(self, key: str, value: Any, default: Any, reference: DictConfig) -> None:
@@ -223,55 +224,6 @@ class Checker:
             return self.loader.load_configuration(self.config_name, lines, RunMode.RUN)
         except (HydraException, OmegaConfBaseException, ValueError) as error:
             raise explain(error) from error
-
-
-def variations(sweeps: Sequence[list[str]]) -> Iterator[list[str]]:
-    """The first of each, then the others one at a time."""
-    base = [elements[0] for elements in sweeps]
-    yield base
-    for place, elements in enumerate(sweeps):
-        for other in elements[1:]:
-            yield [*base[:place], other, *base[place + 1 :]]
-
-
-def _asks(config: DictConfig) -> bool:
-    """Whether the config itself asks for a sweep (`hydra.mode`)."""
-    return bool(OmegaConf.select(config, "hydra.mode") == RunMode.MULTIRUN)
-
-
-def _own_sweep(config: DictConfig, parsed: Sequence[Override]) -> list[str]:
-    """What the config itself sweeps over (`hydra.sweeper.params`), as overrides."""
-    given = {override.key_or_group for override in parsed}
-    params = OmegaConf.select(config, "hydra.sweeper.params") or {}
-    return [f"{key}={value}" for key, value in params.items() if key.lstrip("+~") not in given]
-
-
-def _elements(override: Override) -> list[str]:
-    """The overrides that a sweep stands for; itself if it is none."""
-    if override.is_discrete_sweep():
-        key = override.get_key_element()
-        found = [f"{key}={value}" for value in override.sweep_string_iterator()]
-        if found:
-            return found
-        raise UsageError(f"{override.input_line} has no values.")
-    value = override.value()
-    if isinstance(value, IntervalSweep):
-        return [f"{override.get_key_element()}={value.start}"]
-    return [str(override.input_line)]
-
-
-def _values(override: Override) -> list[Any]:
-    """The values that a sweep stands for; its own if it is none."""
-    if override.is_discrete_sweep():
-        return [_unquoted(value) for value in override.sweep_iterator()]
-    value = override.value()
-    return [value.start, value.end] if isinstance(value, IntervalSweep) else [value]
-
-
-def _unquoted(value: object) -> object:
-    if isinstance(value, list):
-        return [_unquoted(item) for item in value]
-    return value.text if isinstance(value, QuotedString) else value
 
 
 def _consumers(key: str, content: dict[str, Any]) -> Iterator[Any]:
