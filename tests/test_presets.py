@@ -48,18 +48,28 @@ def test_a_preset_composes_and_sweeps_over_what_it_reports(path: Path) -> None:
     assert report.get("seeds", [0]) == [int(seed) for seed in seeds]
 
 
-UNTUNED = {"later"}
-"""Presets of which some methods have no chosen settings yet; the README's status says so."""
+UNTUNED = {
+    ("departures", "citeulike"),
+    ("later", "citeulike"),
+    ("table4", "citeulike"),
+    ("table4", "ml-1m"),
+    ("teachers", "citeulike"),
+}
+"""Presets and data sets that lack chosen settings; the README's *Not run* says so."""
+
+OWN = [(path.stem, dataset) for path in PRESETS for dataset in read(path)["report"]["datasets"]]
 
 
-@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
-def test_a_presets_own_command_runs_where_its_settings_are_there(path: Path) -> None:
+@pytest.mark.parametrize(("preset", "dataset"), OWN)
+def test_a_presets_own_command_runs_where_its_settings_are_there(preset: str, dataset: str) -> None:
     """Without a method on the line: nothing that the preset does not sweep over is asked for."""
-    words = ["distill", f"experiment={path.stem}", "dataset=amazon-apps", "--dry-run"]
-    if "lightgcn" in read(path)["hydra"]["sweeper"]["params"].get("student", ""):
+    words = ["distill", f"experiment={preset}", f"dataset={dataset}", "--dry-run"]
+    if "lightgcn" in read(FOLDER / f"{preset}.yaml")["hydra"]["sweeper"]["params"].get(
+        "student", ""
+    ):
         words.append("student=bprmf")
     result = CliRunner().invoke(app, words, prog_name="kdrec")
-    if path.stem in UNTUNED:
+    if (preset, dataset) in UNTUNED:
         assert result.exit_code == 2
         assert "have not been tuned" in result.stderr
     else:

@@ -99,7 +99,7 @@ class Bench:
         at_most: float | None = None,
         at_least: float | None = None,
     ) -> None:
-        """Adds a row; a ratio beyond its bound is red."""
+        """Adds a row, and says so at once; a ratio beyond its bound is red."""
 
         def shown(value: float, ok: bool) -> str:
             return f"{value:.2f}" if ok else f"[red]{value:.2f}[/red]"
@@ -115,6 +115,7 @@ class Bench:
             cells += [f"{twin:.2f}", shown(gain, at_least is None or gain >= at_least)]
             cells.append("" if at_least is None else f"{at_least:g}")
         self.table.add_row(name, floor_name, *cells)
+        print(f"{name}: {ratio:.2f} x {floor_name}", file=sys.stderr, flush=True)
 
     def epoch_batches(self) -> list[Batch]:
         """The batches of one epoch."""
