@@ -115,7 +115,7 @@ class Bench:
             cells += [f"{twin:.2f}", shown(gain, at_least is None or gain >= at_least)]
             cells.append("" if at_least is None else f"{at_least:g}")
         self.table.add_row(name, floor_name, *cells)
-        print(f"{name}: {ratio:.2f} x {floor_name}", file=sys.stderr, flush=True)
+        sys.stderr.write(f"{name}: {ratio:.2f} x {floor_name}\n")
 
     def epoch_batches(self) -> list[Batch]:
         """The batches of one epoch."""
