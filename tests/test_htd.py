@@ -109,7 +109,10 @@ def naive_group_level(method: HTD, of: Vectors, groups: Groups) -> Tensor:
             for which in groups:
                 if method.own_group or groups[which] != group:
                     t, s = TEACHER[which[0]][which[1]], of[which[0]][which[1]]
-                    total = total + (cosine(of_teacher, t) - cosine(of_student, s)) ** 2
+                    wanted = cosine(of_teacher, t)
+                    total = total + (wanted - cosine(of_student, s)) ** 2
+                    if method.folds:
+                        total = total - wanted**2
     return total
 
 

@@ -51,7 +51,6 @@ def test_a_preset_composes_and_sweeps_over_what_it_reports(path: Path) -> None:
 UNTUNED = {
     ("departures", "citeulike"),
     ("later", "citeulike"),
-    ("table4", "citeulike"),
     ("table4", "ml-1m"),
     ("teachers", "citeulike"),
 }

@@ -30,8 +30,9 @@ def normal(*shape: int, seed: int, real: torch.dtype = torch.float64) -> Tensor:
     return torch.randn(*shape, generator=torch_stream(seed, "rows"), dtype=real)
 
 
-def cosines(rows: Tensor) -> Tensor:
-    return torch.nn.functional.cosine_similarity(rows.unsqueeze(1), rows.unsqueeze(0), dim=2)
+def cosines(rows: Tensor, others: Tensor | None = None) -> Tensor:
+    others = rows if others is None else others
+    return torch.nn.functional.cosine_similarity(rows.unsqueeze(1), others.unsqueeze(0), dim=2)
 
 
 def naive(teacher: Tensor, student: Tensor, counts: Tensor) -> Tensor:
@@ -67,16 +68,30 @@ def test_a_worked_example() -> None:
 @pytest.mark.parametrize("n", [1, 63, 64, 65, 300])
 @pytest.mark.parametrize("n_groups", [1, 3, 70])
 @pytest.mark.parametrize("skewed", [False, True])
+@pytest.mark.parametrize("knows", [True, False])
 def test_all_distances_and_their_gradients_are_those_of_all_pairs(
-    n: int, n_groups: int, skewed: bool
+    n: int, n_groups: int, skewed: bool, knows: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(topology, "_knows_groups", lambda _: knows)  # an accelerator's host not
     teacher, rows = normal(n, 7, seed=1), normal(n, 3, seed=2).requires_grad_()
     groups = torch.randint(n_groups, (n,), generator=torch_stream(3, "groups"))
     if skewed:
         groups = torch.where(groups > 0, n_groups - 1, 0)  # most groups empty, one large
     everyone = torch.zeros_like(groups)
     unit = unit_rows(teacher)
+    p, q = normal(4, 7, seed=4), normal(4, 3, seed=5)
+    units = unit_rows(p), unit_rows(q)
+
+    def and_prototypes(teacher: Tensor, student: Tensor, groups: Tensor) -> Tensor:
+        wanted, gap = cosines(teacher, p), cosines(teacher, p) - cosines(student, q)
+        return within(teacher, student, groups) + gap.square().sum() - wanted.square().sum()
+
     for ours, theirs, of in (
+        (
+            lambda s: topology_distance_within(unit, s, groups, n_groups, units),
+            and_prototypes,
+            groups,
+        ),
         (lambda s: topology_distance(unit, s), within, everyone),
         (lambda s: topology_distance_within(unit, s, groups, n_groups), within, groups),
         (lambda s: positive_topology_distance(unit, s, groups), positive, groups),
@@ -105,6 +120,7 @@ def test_looking_at_all_pairs_gives_what_looking_at_those_of_a_group_gives(
     torch.testing.assert_close(*gradients, rtol=1e-9, atol=1e-10)
     with Seen() as seen:
         positive_topology_distance(unit, rows, groups)
+        topology_distance_within(unit, rows, groups, 3).backward()
     assert seen.waits() == set()
 
 

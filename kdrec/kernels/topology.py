@@ -6,10 +6,15 @@ Gram matrices, and so is its gradient:
     `|T T' - S S'|_F^2 = |T' T|_F^2 + |S' S|_F^2 - 2 |T' S|_F^2`,
     `d / dS = 4 (S S' S - T T' S)`.
 
-The first term moves no student, and with a wide teacher it is most of the products: it is left out
-of `topology_distance` and of that within groups, which may be negative. The two terms of the
-gradient are of one order, and what is left of them may be smaller by far, so that the Gram matrices
-are summed in float64 where the device has it.
+Likewise those with some prototypes, P and Q of unit rows that are taken as constants:
+
+    `|T P' - S Q'|_F^2 = |T P'|_F^2 + <S' S, Q' Q> - 2 <T' S, P' Q>`,
+    `d / dS = 2 (S Q' Q - T P' Q)`.
+
+The first terms move no student, and with a wide teacher they are most of the products: they are
+left out of `topology_distance` and of that within groups, which may be negative. The two terms of
+the gradient are of one order, and what is left of them may be smaller by far, so that the Gram
+matrices are summed in float64 where the device has it.
 """
 
 from __future__ import annotations
@@ -37,6 +42,40 @@ def unit_rows(rows: Tensor, weight: Tensor | None = None) -> Tensor:
     length = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
     unit: Tensor = rows / length.masked_fill(length == 0, 1)
     return unit if weight is None else unit * weight.unsqueeze(1)
+
+
+class _Slices:
+    """Rows sorted by group, of which the host knows how many each group has.
+
+    Args:
+        order: The rows' numbers, sorted by their group. Shape [n]; None if there is one group.
+        sizes: Rows of each group; their sum is n.
+    """
+
+    def __init__(self, order: Tensor | None, sizes: list[int]) -> None:
+        self.order, self.sizes = order, sizes
+
+    def fill(self, rows: Tensor, real: torch.dtype) -> Tensor:
+        """[n, dim] to the same, sorted."""
+        return (rows if self.order is None else rows.index_select(0, self.order)).to(real)
+
+    def products(self, first: Tensor, second: Tensor) -> Tensor:
+        """`first' second` of each group. Shape [n_groups, d_first, d_second]."""
+        out = first.new_empty(len(self.sizes), first.shape[1], second.shape[1])
+        for x, y, to in zip(*map(self._parts, (first, second)), out, strict=True):
+            torch.mm(x.T, y, out=to)
+        return out
+
+    def slope(self, t: Tensor, s: Tensor, mixed: Tensor, own: Tensor) -> Tensor:
+        """`4 (s own - t mixed)` of each group, [n, d_s] in the order that the rows came in."""
+        out = torch.empty_like(s)
+        parts = zip(*map(self._parts, (t, s, out)), mixed, own, strict=True)
+        for of_t, of_s, to, gram_t, gram_s in parts:
+            torch.addmm(of_s @ gram_s, of_t, gram_t, beta=4, alpha=-4, out=to)
+        return out if self.order is None else torch.empty_like(out).index_copy_(0, self.order, out)
+
+    def _parts(self, rows: Tensor) -> tuple[Tensor, ...]:
+        return rows.split_with_sizes(self.sizes)
 
 
 class _Tiles:
@@ -67,43 +106,63 @@ class _Tiles:
         self.group = torch.searchsorted(ends, tile, right=True).clamp_(max=n_groups - 1)
         self.n_groups = n_groups
 
-    def fill(self, rows: Tensor) -> Tensor:
+    def fill(self, rows: Tensor, real: torch.dtype) -> Tensor:
         """[n, dim] to [n_tiles, tile, dim]."""
-        filled = rows.new_zeros(self.n_tiles * _TILE, rows.shape[1])
-        return filled.index_copy_(0, self.place, rows).view(self.n_tiles, _TILE, -1)
+        filled = rows.new_zeros(self.n_tiles * _TILE, rows.shape[1], dtype=real)
+        return filled.index_copy_(0, self.place, rows.to(real)).view(self.n_tiles, _TILE, -1)
 
-    def sum(self, tiles: Tensor) -> Tensor:
-        """What tiles of one group add up to, [n_tiles, ...] to [n_groups, ...]."""
-        return tiles.new_zeros(self.n_groups, *tiles.shape[1:]).index_add_(0, self.group, tiles)
+    def products(self, first: Tensor, second: Tensor) -> Tensor:
+        """`first' second` of each group. Shape [n_groups, d_first, d_second]."""
+        of_tiles = torch.bmm(first.mT, second)
+        out = of_tiles.new_zeros(self.n_groups, *of_tiles.shape[1:])
+        return out.index_add_(0, self.group, of_tiles)
+
+    def slope(self, t: Tensor, s: Tensor, mixed: Tensor, own: Tensor) -> Tensor:
+        """`4 (s own - t mixed)` of each group, [n, d_s] in the order that the rows came in."""
+        mixed, own = (gram.index_select(0, self.group) for gram in (mixed, own))
+        out = torch.baddbmm(torch.bmm(s, own), t, mixed, beta=4, alpha=-4)
+        return out.flatten(0, 1).index_select(0, self.place)
+
+
+def _arranged(groups: Tensor, n_groups: int) -> _Slices | _Tiles:
+    """Rows by group: on a CPU as they are, elsewhere in tiles."""
+    if not _knows_groups(groups.device):
+        return _Tiles(groups, n_groups)
+    return _Slices(
+        groups.argsort(stable=True), np.bincount(groups.numpy(), minlength=n_groups).tolist()
+    )
 
 
 class _Distance(torch.autograd.Function):
-    """The identity without its first term, from `T' S` and `S' S`, one of each for a group."""
+    """The identities without their first terms, from `T' S` and `S' S`, one of each for a group."""
 
     @staticmethod
-    def forward(ctx: Any, teacher: Tensor, student: Tensor, tiles: _Tiles | None) -> Tensor:
+    def forward(
+        ctx: Any,
+        teacher: Tensor,
+        student: Tensor,
+        arranged: _Slices | _Tiles,
+        prototypes: tuple[Tensor, Tensor] | None,
+    ) -> Tensor:
         real = student.dtype if student.device.type == "mps" else torch.float64
-        if tiles is None:
-            t, s = (rows.to(real).unsqueeze(0) for rows in (teacher, student))
-            mixed, own = t.mT @ s, s.mT @ s
-        else:
-            t, s = (tiles.fill(rows.to(real)) for rows in (teacher, student))
-            mixed, own = (tiles.sum(torch.bmm(rows.mT, s)) for rows in (t, s))
-        ctx.tiles = tiles
-        ctx.save_for_backward(t, s, mixed, own)
+        t, s = arranged.fill(teacher, real), arranged.fill(student, real)
+        mixed, own = arranged.products(t, s), arranged.products(s, s)
         total: Tensor = own.square().sum() - 2 * mixed.square().sum()
+        if prototypes is not None:
+            p, q = (part.to(real) for part in prototypes)
+            to_mixed, to_own = p.T @ q, q.T @ q
+            total = total + (own.sum(0) * to_own).sum() - 2 * (mixed.sum(0) * to_mixed).sum()
+            mixed, own = mixed + to_mixed / 2, own + to_own / 2  # for the gradient
+        ctx.arranged = arranged
+        ctx.save_for_backward(t, s, mixed, own)
         return total.to(student.dtype)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor, None]:
-        (grad,), (t, s, mixed, own), tiles = grads, ctx.saved_tensors, ctx.tiles
-        if tiles is not None:
-            mixed, own = (gram.index_select(0, tiles.group) for gram in (mixed, own))
-        of_rows = torch.baddbmm(torch.bmm(s, own), t, mixed, beta=4, alpha=-4).flatten(0, 1)
-        if tiles is not None:
-            of_rows = of_rows.index_select(0, tiles.place)
-        return None, grad * of_rows.to(grad.dtype), None
+    def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor, None, None]:
+        (grad,) = grads
+        slope = ctx.arranged.slope(*ctx.saved_tensors)
+        return None, grad * slope.to(grad.dtype), None, None
 
 
 def topology_distance(teacher: Tensor, student: Tensor) -> Tensor:
@@ -115,25 +174,34 @@ def topology_distance(teacher: Tensor, student: Tensor) -> Tensor:
         teacher: Unit rows T, or zeros. Shape [n, d_t]; no gradient.
         student: Unit rows S, or zeros. Shape [n, d_s].
     """
-    distance: Tensor = _Distance.apply(teacher, student, None)
+    distance: Tensor = _Distance.apply(teacher, student, _Slices(None, [len(student)]), None)
     return distance
 
 
 def topology_distance_within(
-    teacher: Tensor, student: Tensor, groups: Tensor, n_groups: int
+    teacher: Tensor,
+    student: Tensor,
+    groups: Tensor,
+    n_groups: int,
+    prototypes: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
     """`sum_g |T_g T_g' - S_g S_g'|_F^2 - |T_g T_g'|_F^2`: `topology_distance` within each group.
+
+    With prototypes also `|T P' - S Q'|_F^2 - |T P'|_F^2`, the cosines of all rows with them. The
+    groups' Gram matrices, added up, are those of all rows, so that this costs next to nothing.
 
     Args:
         teacher: Unit rows T, or zeros. Shape [n, d_t]; no gradient.
         student: Unit rows S, or zeros. Shape [n, d_s].
         groups: Group of each row, 0..n_groups-1. Shape [n], int64.
         n_groups: How many groups there are.
+        prototypes: Unit rows P [m, d_t] and Q [m, d_s], or zeros; no gradient.
 
     Returns:
         A scalar.
     """
-    distance: Tensor = _Distance.apply(teacher, student, _Tiles(groups, n_groups))
+    arranged = _arranged(groups, n_groups)
+    distance: Tensor = _Distance.apply(teacher, student, arranged, prototypes)
     return distance
 
 

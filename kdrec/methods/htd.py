@@ -49,9 +49,9 @@ class HTD(Distiller):
     - `group_level="first"`: `sum_(k,l) (cos(P^t_k, P^t_l) - cos(P^s_k, P^s_l))^2`; this teaches
       only with `prototype_gradient=True`.
 
-    Of `pairs="all"` and of `group_level="first"` the squares of the teacher's own cosines are left
-    out of what is reported, so that it may be negative: no parameter moves them, and they would
-    take a third of an epoch (`kdrec.kernels.topology`). With `pairs="positive"` they are in it.
+    The squares of the teacher's own cosines move no parameter and would take a third of an epoch
+    (`kdrec.kernels.topology`): they are left out of what is reported, which may be negative, of
+    `pairs="all"`, of `group_level="first"`, and of "second" with the default options.
 
     T falls geometrically from `first_temperature` in the first epoch to `last_temperature` after
     `anneal_epochs`, and then stays. The published code anneals over the largest number of epochs.
@@ -123,6 +123,9 @@ class HTD(Distiller):
         self.student_dim, self.n_groups, self.alpha = student_dim, n_groups, alpha
         self.group_level, self.pairs, self.own_group = group_level, pairs, own_group
         self.prototype_gradient, self.norm = prototype_gradient, norm
+        #: Whether L_G takes no pass of its own: it comes with the groups' Gram matrices.
+        self.folds = (pairs, group_level, own_group) == ("all", "second", True)
+        self.folds &= not prototype_gradient
         self.annealing = (first_temperature, last_temperature, anneal_epochs)
         self.rows = StepRows(teacher, device)
         draw = torch_stream(seed, "experts")
@@ -179,28 +182,35 @@ class HTD(Distiller):
 
     def _topology(self, users: Rows, items: Rows) -> Tensor:
         """L_TD of the users and items together."""
-        all_rows = Rows(*(torch.cat(pair) for pair in zip(users, items, strict=True)))
+        rows = Rows(*(torch.cat(pair) for pair in zip(users, items, strict=True)))
         of_user, of_item = self.groups(self.users, users), self.groups(self.items, items)
         groups = torch.cat([of_user, of_item + self.n_groups])
-        teacher = unit_rows(all_rows.teacher, all_rows.first)
-        student = unit_rows(all_rows.student, all_rows.first)
+        teacher, student = (unit_rows(part, rows.first) for part in (rows.teacher, rows.student))
+        prototypes = self._prototypes(rows, groups)
+        if self.folds:
+            return topology_distance_within(teacher, student, groups, 2 * self.n_groups, prototypes)
         if self.pairs == "positive":
             n = len(of_user)
             entity = positive_topology_distance(teacher[:n], student[:n], of_user)
             entity = entity + positive_topology_distance(teacher[n:], student[n:], of_item)
         else:
             entity = topology_distance_within(teacher, student, groups, 2 * self.n_groups)
-        return entity + self._group_level(all_rows, teacher, student, groups)
+        if self.group_level == "first":
+            return entity + topology_distance(*prototypes)
+        of_teacher, of_student = prototypes
+        gap = (teacher @ of_teacher.T - student @ of_student.T).square()
+        if not self.own_group:
+            gap = gap * (1 - self._members(groups, gap.dtype))
+        return entity + gap.sum()
 
-    def _group_level(self, rows: Rows, teacher: Tensor, student: Tensor, groups: Tensor) -> Tensor:
-        """L_G, given the rows, their unit rows and their groups, those of items from K on."""
+    def _members(self, groups: Tensor, real: torch.dtype) -> Tensor:
+        """1 for the group of a row, 0 for the others. Shape [n, 2 K]."""
         kinds = torch.arange(2 * self.n_groups, device=groups.device)
-        member = (groups.unsqueeze(1) == kinds).to(teacher.dtype)
+        return (groups.unsqueeze(1) == kinds).to(real)
+
+    def _prototypes(self, rows: Rows, groups: Tensor) -> tuple[Tensor, Tensor]:
+        """Unit rows of the groups' prototypes, [2 K, d_t] and [2 K, d_s]."""
         with torch.set_grad_enabled(self.prototype_gradient and torch.is_grad_enabled()):
             # Sums in place of means: no cosine depends on a prototype's length.
-            sums = (member * rows.first.unsqueeze(1)).T
-            of_teacher, of_student = unit_rows(sums @ rows.teacher), unit_rows(sums @ rows.student)
-        if self.group_level == "first":
-            return topology_distance(of_teacher, of_student)
-        gap = (teacher @ of_teacher.T - student @ of_student.T).square()
-        return (gap if self.own_group else gap * (1 - member)).sum()
+            sums = (self._members(groups, rows.teacher.dtype) * rows.first.unsqueeze(1)).T
+            return unit_rows(sums @ rows.teacher), unit_rows(sums @ rows.student)
