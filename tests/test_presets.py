@@ -52,7 +52,6 @@ UNTUNED = {
     ("departures", "citeulike"),
     ("later", "citeulike"),
     ("table4", "ml-1m"),
-    ("teachers", "citeulike"),
 }
 """Presets and data sets that lack chosen settings; the README's *Not run* says so."""
 
