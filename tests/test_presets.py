@@ -74,6 +74,23 @@ def test_a_presets_own_command_runs_where_its_settings_are_there(preset: str, da
         assert result.exit_code == 0, result.stderr
 
 
+def test_the_studys_search_composes_for_any_teacher_that_has_settings() -> None:
+    words = [
+        "tune",
+        "experiment=search",
+        "dataset=ml-1m",
+        "method=cd",
+        "tune.trials=8",
+        "--dry-run",
+    ]
+    result = CliRunner().invoke(app, words, prog_name="kdrec")
+    assert result.exit_code == 0, result.stderr
+    shown = yaml.safe_load(result.stdout)
+    assert shown["tune"]["space"]["l2"] == "choice(0.0001,0.001,0.01,0.1,0.3)"
+    assert (shown["fit"]["batch_size"], shown["tune"]["trials"]) == (8192, 8)
+    assert shown["teacher_lr"] == read(ROOT / "conf/tuned/teacher/ml-1m-bprmf.yaml")["teacher_lr"]
+
+
 PARAMS = {"fit.weight": "weight", "method.mu": "method.distiller.mu", "method.n_groups": "K"}
 """What a setting of a manifest is called on the command line."""
 
