@@ -62,9 +62,8 @@ OWN = [(path.stem, dataset) for path in PRESETS for dataset in read(path)["repor
 def test_a_presets_own_command_runs_where_its_settings_are_there(preset: str, dataset: str) -> None:
     """Without a method on the line: nothing that the preset does not sweep over is asked for."""
     words = ["distill", f"experiment={preset}", f"dataset={dataset}", "--dry-run"]
-    if "lightgcn" in read(FOLDER / f"{preset}.yaml")["hydra"]["sweeper"]["params"].get(
-        "student", ""
-    ):
+    params = read(FOLDER / f"{preset}.yaml")["hydra"]["sweeper"]["params"]
+    if "lightgcn" in params.get("student", ""):
         words.append("student=bprmf")
     result = CliRunner().invoke(app, words, prog_name="kdrec")
     if (preset, dataset) in UNTUNED:
@@ -75,15 +74,8 @@ def test_a_presets_own_command_runs_where_its_settings_are_there(preset: str, da
 
 
 def test_the_studys_search_composes_for_any_teacher_that_has_settings() -> None:
-    words = [
-        "tune",
-        "experiment=search",
-        "dataset=ml-1m",
-        "method=cd",
-        "tune.trials=8",
-        "--dry-run",
-    ]
-    result = CliRunner().invoke(app, words, prog_name="kdrec")
+    line = "tune experiment=search dataset=ml-1m method=cd tune.trials=8 --dry-run"
+    result = CliRunner().invoke(app, line.split(), prog_name="kdrec")
     assert result.exit_code == 0, result.stderr
     shown = yaml.safe_load(result.stdout)
     assert shown["tune"]["space"]["l2"] == "choice(0.0001,0.001,0.01,0.1,0.3)"
