@@ -118,6 +118,22 @@ def test_run_goes_from_nothing_to_the_comparison() -> None:
     assert parsed
 
 
+@pytest.mark.parametrize("command", [["report", "--n-boot", "50"], ["run", *DISTILL]])
+def test_a_report_is_written_though_nobody_reads_its_tables_to_the_end(command: list[str]) -> None:
+    kd("run", *DISTILL)
+    before = set(Path("outputs/reports").rglob("report.md"))
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as unread:
+        done = subprocess.run(
+            [sys.executable, "-m", "kdrec", *command], stdout=unread, stderr=subprocess.PIPE,
+            text=True, check=False,
+        )  # fmt: skip
+    assert done.returncode == 141, done.stderr
+    (made,) = set(Path("outputs/reports").rglob("report.md")) - before
+    assert {one.name for one in made.parent.iterdir()} >= {"report.tex", "tables.csv", "runs.csv"}
+
+
 def test_evaluate_asks_a_finished_model_other_questions_without_training() -> None:
     kd("train", *TRAIN)
     (teacher,) = runs()

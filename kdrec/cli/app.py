@@ -131,13 +131,16 @@ def report(
         made = chosen.build(
             output_dir, dataset=dataset, cutoff=cutoff, out=out, seed=seed, n_boot=n_boot
         )
-        if as_json:
-            typer.echo(json.dumps(made.as_json(), indent=2))
-        else:
-            from kdrec.report.render import console  # noqa: PLC0415  (imports rich)
+        try:
+            written = made.write()  # first: who reads the tables may leave before their end
+        finally:
+            if as_json:
+                typer.echo(json.dumps(made.as_json(), indent=2))
+            else:
+                from kdrec.report.render import console  # noqa: PLC0415  (imports rich)
 
-            made.show(console())
-        for path in made.write():
+                made.show(console())
+        for path in written:
             say(f"wrote {path}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -17,9 +18,17 @@ _GAP = 2
 _NARROWEST = 12
 
 
+class _Stdout(Console):
+    """A console that leaves it to the program what a reader who has gone means."""
+
+    def on_broken_pipe(self) -> None:
+        """Raises, where rich would end the program as if it had failed."""
+        raise BrokenPipeError(errno.EPIPE, "nobody reads standard output")
+
+
 def console() -> Console:
     """Standard output: colours on a terminal only, and not with NO_COLOR."""
-    return Console(highlight=False)
+    return _Stdout(highlight=False)
 
 
 def say(text: str, out: Console, style: str = "") -> None:
