@@ -186,7 +186,8 @@ class HTD(Distiller):
         of_user, of_item = self.groups(self.users, users), self.groups(self.items, items)
         groups = torch.cat([of_user, of_item + self.n_groups])
         teacher, student = (unit_rows(part, rows.first) for part in (rows.teacher, rows.student))
-        prototypes = self._prototypes(rows, groups)
+        members = self._members(groups, teacher.dtype)
+        prototypes = self._prototypes(rows, members)
         if self.folds:
             return topology_distance_within(teacher, student, groups, 2 * self.n_groups, prototypes)
         if self.pairs == "positive":
@@ -200,7 +201,7 @@ class HTD(Distiller):
         of_teacher, of_student = prototypes
         gap = (teacher @ of_teacher.T - student @ of_student.T).square()
         if not self.own_group:
-            gap = gap * (1 - self._members(groups, gap.dtype))
+            gap = gap * (1 - members)
         return entity + gap.sum()
 
     def _members(self, groups: Tensor, real: torch.dtype) -> Tensor:
@@ -208,9 +209,9 @@ class HTD(Distiller):
         kinds = torch.arange(2 * self.n_groups, device=groups.device)
         return (groups.unsqueeze(1) == kinds).to(real)
 
-    def _prototypes(self, rows: Rows, groups: Tensor) -> tuple[Tensor, Tensor]:
+    def _prototypes(self, rows: Rows, members: Tensor) -> tuple[Tensor, Tensor]:
         """Unit rows of the groups' prototypes, [2 K, d_t] and [2 K, d_s]."""
         with torch.set_grad_enabled(self.prototype_gradient and torch.is_grad_enabled()):
             # Sums in place of means: no cosine depends on a prototype's length.
-            sums = (self._members(groups, rows.teacher.dtype) * rows.first.unsqueeze(1)).T
+            sums = (members * rows.first.unsqueeze(1)).T
             return unit_rows(sums @ rows.teacher), unit_rows(sums @ rows.student)
