@@ -166,10 +166,13 @@ def test_what_another_process_makes_is_said():
         assert "Another process makes 1 more" in shown
         assert "running" in shown
         assert len(runs()) == 1
+        (settings,) = Path(found["folder"]).glob("tuned/*.yaml")
+        assert "the best of 2 trials, 1 not finished;" in settings.read_text()
         other.finish(trial, 0.9)
     shown = kd("tune", *TUNE, "method=none", "tune.trials=2").stdout
     assert "Another process" not in shown
     assert "1   0.9000" in shown
+    assert "the best of 2 trials;" in settings.read_text()
 
 
 @pytest.mark.slow

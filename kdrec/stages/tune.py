@@ -124,6 +124,8 @@ def run(cfg: DictConfig) -> float | None:
         f"Chosen by kdrec tune, validation {role.metric} {best.value:.4f}, the best of "
         f"{_trials(len(trials))}"
     )
+    if running := _running(trials):
+        what += f", {running} not finished"
     theirs = with_settings(cfg, best.settings)
     what += f"; {circumstances(theirs, role)}"
     what += f"; searched {' '.join(f'{key}={part}' for key, part in space.items())}"
@@ -174,8 +176,7 @@ def show(folder: Path, trials: Sequence[Trial], best: Trial, role: Role, space: 
     title = f"{role.name}: {_trials(len(rows))}"
     title += f" of {n_points} point{'s' * (n_points != 1)}" if n_points is not None else ""
     show_trials(rows, f"{title}, by validation {role.metric}", role.metric, console())
-    running = sum(trial.state == "running" for trial in trials)
-    if running:
+    if running := _running(trials):
         say(f"Another process makes {running} more: the best may change, run this again then.")
     failed = sum(trial.state == "failed" for trial in trials)
     if failed:
@@ -190,6 +191,10 @@ def show(folder: Path, trials: Sequence[Trial], best: Trial, role: Role, space: 
 
 def _trials(n: int) -> str:
     return "1 trial" if n == 1 else f"{n} trials"
+
+
+def _running(trials: Sequence[Trial]) -> int:
+    return sum(trial.state == "running" for trial in trials)
 
 
 def _rank(trial: Trial) -> tuple[float, int]:
