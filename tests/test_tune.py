@@ -299,7 +299,8 @@ def test_a_debiased_teacher_is_in_the_names_and_what_was_fixed_in_the_files():
     found = tune(*few, "method=cd")
     folder = Path(found["folder"])
     said = (folder / "tuned" / "synthetic-bprmf-cd-pd.yaml").read_text().splitlines()[1]
-    assert "the best of 1 trial; protocol paper, fit paper, teacher_fit paper, " in said
+    assert "the best of 1 trial; protocol paper, fit paper (batch_size=256 epochs=5), " in said
+    assert " teacher_fit paper (batch_size=256 epochs=5), " in said
     assert "teacher bprmf+pd (teacher.dim=8 teacher_debias.gamma=0.02" in said
     assert "teacher_fit.lr=0.02 teacher_fit.l2=0.001)" in said
     experiment = (folder / "experiment" / "synthetic-bprmf-cd-pd.yaml").read_text()

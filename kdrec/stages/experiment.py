@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from kdrec.artifacts import atomic_path
 from kdrec.stages.context import Plain
+from kdrec.tuning.space import typed
 
 _OF_STUDENT = ("student", "student_dim", "method", "fit", "seed", "lr", "l2")
 _NO_GROUPS = ("hydra", "role", "experiment", "tuned")
@@ -50,15 +51,9 @@ def write_experiment(
         what: One line for `kdrec list`.
         for_teacher: Leave out what is the student's.
     """
-    loader = GlobalHydra.instance().config_loader()
     left_out = {*_NOT_OF_RESULT, *(_OF_STUDENT if for_teacher else ())}
-    picked: Plain = dict(choices())
-    metrics = [str(name) for name in cfg.metric]  # Hydra does not tell: several may be chosen
-    if set(metrics) <= set(loader.get_group_options("metric")):
-        picked["metric"] = metrics
-    lines = [f"{group}={_word(choice)}" for group, choice in picked.items()]
-    base = _raw(loader.load_configuration("distill", lines, RunMode.RUN))
-    differs = difference(_raw(cfg), base)
+    picked = _picked(cfg)
+    differs = difference(_raw(cfg), _plain_command(picked))
     body = {key: value for key, value in differs.items() if key not in left_out}
     defaults = [
         {f"override /{group}": choice} for group, choice in picked.items() if group not in left_out
@@ -87,6 +82,33 @@ def write_settings(path: Path, cfg: DictConfig, *, settings: Iterable[str], what
         temporary.write_text(
             f"# @package _global_\n# {what}\n{OmegaConf.to_yaml(content)}", "utf-8"
         )
+
+
+def schedule(cfg: DictConfig, group: str) -> str:
+    """`fit paper`, with what is not as in the file of that name: `fit paper (epochs=5)`.
+
+    Args:
+        cfg: Of `kdrec distill`.
+        group: "fit" or "teacher_fit".
+    """
+    differs = difference(_raw(cfg)[group], _plain_command(_picked(cfg))[group])
+    return f"{group} {chosen(group)}" + (f" ({' '.join(typed(differs))})" if differs else "")
+
+
+def _picked(cfg: DictConfig) -> Plain:
+    """The choice of each group, the metrics if all of them have a file."""
+    picked: Plain = dict(choices())
+    metrics = [str(name) for name in cfg.metric]  # Hydra does not tell: several may be chosen
+    if set(metrics) <= set(GlobalHydra.instance().config_loader().get_group_options("metric")):
+        picked["metric"] = metrics
+    return picked
+
+
+def _plain_command(picked: Mapping[str, Any]) -> Plain:
+    """`kdrec distill` with these choices and nothing else."""
+    lines = [f"{group}={_word(choice)}" for group, choice in picked.items()]
+    loader = GlobalHydra.instance().config_loader()
+    return _raw(loader.load_configuration("distill", lines, RunMode.RUN))
 
 
 def difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> Plain:

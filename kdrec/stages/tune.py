@@ -18,7 +18,7 @@ from kdrec.ranges import Count, Natural, check_range
 from kdrec.stages import distill, train
 from kdrec.stages.context import Context, Plain, flat
 from kdrec.stages.debias import teacher_settings
-from kdrec.stages.experiment import chosen, write_experiment, write_settings
+from kdrec.stages.experiment import chosen, schedule, write_experiment, write_settings
 from kdrec.stages.members import is_learnt, teacher_name
 from kdrec.stages.models import fit_options
 from kdrec.stages.output import drop_unused, say, show_json, wants_json
@@ -141,12 +141,12 @@ def circumstances(cfg: DictConfig, role: Role) -> str:
     """What the settings were chosen under: a file of them alone does not say."""
     said = [f"protocol {chosen('protocol')}"]
     if not role.is_teacher:
-        said.append(f"fit {chosen('fit')}")
+        said.append(schedule(cfg, "fit"))
     if role.is_teacher or cfg.method.distiller is not None:
         fit = flat("teacher_fit", fit_options(cfg.teacher_fit)) if is_learnt(cfg) else {}
         told: Plain = {key: fit[key] for key in ("teacher_fit.lr", "teacher_fit.l2") if fit}
         settings = " ".join(typed({**teacher_settings(cfg), **told}))
-        said += [f"teacher_fit {chosen('teacher_fit')}"] if fit else []
+        said += [schedule(cfg, "teacher_fit")] if fit else []
         said.append(f"teacher {teacher_name(cfg)} ({settings})")
     return ", ".join(said)
 
