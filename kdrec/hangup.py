@@ -1,13 +1,14 @@
-"""Signals that ask a command to stop; one of them, SIGHUP, says that its terminal is gone."""
+"""Signals that ask a command to stop, and what to do when who listened is gone."""
 
 from __future__ import annotations
 
 import os
 import signal
 import stat
+import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """What asks to stop."""
@@ -57,3 +58,21 @@ def mute() -> None:
         if device:
             os.dup2(null, number)
     os.close(null)
+
+
+def tell(text: str) -> None:
+    """Writes to standard output; if nobody reads it any more, the work behind it goes on."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        mute_stdout()
+
+
+def mute_stdout() -> None:
+    """Sends standard output nowhere from now on, and what its buffer holds: nobody reads it."""
+    with suppress(OSError, ValueError):
+        number = sys.stdout.fileno()
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, number)
+        os.close(null)

@@ -118,20 +118,35 @@ def test_run_goes_from_nothing_to_the_comparison() -> None:
     assert parsed
 
 
-@pytest.mark.parametrize("command", [["report", "--n-boot", "50"], ["run", *DISTILL]])
-def test_a_report_is_written_though_nobody_reads_its_tables_to_the_end(command: list[str]) -> None:
-    kd("run", *DISTILL)
-    before = set(Path("outputs/reports").rglob("report.md"))
+def unread(*words: str) -> subprocess.CompletedProcess[str]:
+    """The program with a standard output that nobody reads."""
     reader, writer = os.pipe()
     os.close(reader)
-    with os.fdopen(writer, "wb") as unread:
-        done = subprocess.run(
-            [sys.executable, "-m", "kdrec", *command], stdout=unread, stderr=subprocess.PIPE,
-            text=True, check=False,
+    with os.fdopen(writer, "wb") as out:
+        return subprocess.run(
+            [sys.executable, "-m", "kdrec", *words], stdout=out, stderr=subprocess.PIPE, text=True,
+            check=False,
         )  # fmt: skip
-    assert done.returncode == 141, done.stderr
-    (made,) = set(Path("outputs/reports").rglob("report.md")) - before
-    assert {one.name for one in made.parent.iterdir()} >= {"report.tex", "tables.csv", "runs.csv"}
+
+
+@pytest.mark.parametrize("json_too", [[], ["--json"]], ids=["tables", "json"])
+def test_the_work_goes_on_though_nobody_reads_its_tables(json_too: list[str]) -> None:
+    swept = unread("train", "-m", *DATA, "teacher=itempop", "split_seed=0,1", *json_too)
+    assert swept.returncode == 0, swept.stderr
+    assert len(runs(role="teacher")) == 2
+    (told,) = Path("outputs/sweeps").rglob("sweep.csv")
+    assert list(pd.read_csv(told)["state"]) == ["done", "done"]
+    assert not [path for path in told.parent.rglob("*.log") if "failed" in path.read_text()]
+    reported = unread("report", "--n-boot", "50", "--out", "here", *json_too)
+    assert reported.returncode == 0, reported.stderr
+    assert "wrote here/report.md" in reported.stderr
+    names = {path.name for path in Path("here").iterdir()}
+    assert names == {"report.md", "report.tex", "tables.csv", "runs.csv"}
+
+
+def test_what_only_shows_something_stops_when_nobody_reads_it() -> None:
+    shown = unread("list", "methods")
+    assert (shown.returncode, shown.stderr) == (141, "")
 
 
 def test_evaluate_asks_a_finished_model_other_questions_without_training() -> None:

@@ -167,7 +167,7 @@ def test_what_another_process_makes_is_said():
         assert "running" in shown
         assert len(runs()) == 1
         (settings,) = Path(found["folder"]).glob("tuned/*.yaml")
-        assert "the best of 2 trials, 1 not finished;" in settings.read_text()
+        assert "the best of 2 trials (1 of them not finished);" in settings.read_text()
         other.finish(trial, 0.9)
     shown = kd("tune", *TUNE, "method=none", "tune.trials=2").stdout
     assert "Another process" not in shown
@@ -307,6 +307,11 @@ def test_a_debiased_teacher_is_in_the_names_and_what_was_fixed_in_the_files():
     assert experiment.splitlines()[1] == said
     teacher = tune(*few, "role=teacher", "tune.space.teacher_lr=choice(0.02,0.05)")
     assert (Path(teacher["folder"]) / "tuned/teacher/synthetic-bprmf-pd.yaml").is_file()
+    teachers = (Path(teacher["folder"]) / "tuned/teacher/synthetic-bprmf-pd.yaml").read_text()
+    assert "protocol paper, teacher_fit paper (batch_size=256 epochs=5), teacher" in teachers
+    fixed = tune(*few, "method=cd", "tune.space.lr=null", "lr=0.05", "fit.batch_size=128")
+    said = next((Path(fixed["folder"]) / "tuned").glob("*.yaml")).read_text()
+    assert "fit paper (batch_size=128 epochs=5 lr=0.05)" in said
     alone = tune(*few, "method=none")
     assert Path(alone["experiment"]).name == "synthetic-bprmf-none.yaml"
 

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from kdrec import __version__
+from kdrec import __version__, hangup
 from kdrec.cli import confdir, listing, manual
 from kdrec.cli.guard import guard, say
 from kdrec.errors import UsageError
@@ -131,16 +131,13 @@ def report(
         made = chosen.build(
             output_dir, dataset=dataset, cutoff=cutoff, out=out, seed=seed, n_boot=n_boot
         )
-        try:
-            written = made.write()  # first: who reads the tables may leave before their end
-        finally:
-            if as_json:
-                typer.echo(json.dumps(made.as_json(), indent=2))
-            else:
-                from kdrec.report.render import console  # noqa: PLC0415  (imports rich)
+        if as_json:
+            hangup.tell(json.dumps(made.as_json(), indent=2) + "\n")
+        else:
+            from kdrec.report.render import console  # noqa: PLC0415  (imports rich)
 
-                made.show(console())
-        for path in written:
+            made.show(console())
+        for path in made.write():
             say(f"wrote {path}")
 
 

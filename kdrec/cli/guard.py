@@ -1,6 +1,7 @@
 """From an exception to one message and an exit status.
 
-0 done, 1 the run failed, 2 wrong usage or configuration, 3 data not available, 130 interrupted.
+0 done, 1 the run failed, 2 wrong usage or configuration, 3 data not available, 130 interrupted,
+141 nobody reads what a command that only shows something has to show.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ def guard(*, debug: bool = False) -> Iterator[None]:
     except SystemExit:
         raise
     except BrokenPipeError:
-        _mute_stdout()
+        hangup.mute_stdout()
         raise SystemExit(BROKEN_PIPE) from None
     except KeyboardInterrupt as interrupt:
         say(f"\n{interrupt}" if str(interrupt) else "\ninterrupted")
@@ -119,10 +120,3 @@ def _explain(error: Exception) -> int:
         "A run that had begun has the traceback in its log file, too.",
     )
     return 1
-
-
-def _mute_stdout() -> None:
-    """Sends what is left in the buffer nowhere, so that closing it at exit cannot fail again."""
-    with contextlib.suppress(OSError, ValueError):
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, sys.stdout.fileno())

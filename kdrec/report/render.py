@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -11,6 +10,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from kdrec import hangup
 from kdrec.report.cells import Cell, Row, Table
 
 _ASCII = str.maketrans({"±": "~", "·": "-", "–": "-", "↑": "^", "↓": "v", "Δ": "d"})
@@ -19,11 +19,12 @@ _NARROWEST = 12
 
 
 class _Stdout(Console):
-    """A console that leaves it to the program what a reader who has gone means."""
+    """A console whose reader may leave: the work behind the tables goes on."""
 
     def on_broken_pipe(self) -> None:
-        """Raises, where rich would end the program as if it had failed."""
-        raise BrokenPipeError(errno.EPIPE, "nobody reads standard output")
+        """Prints no more, where rich would end the program."""
+        self.quiet = True
+        hangup.mute_stdout()
 
 
 def console() -> Console:

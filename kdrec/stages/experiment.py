@@ -12,7 +12,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from kdrec.artifacts import atomic_path
-from kdrec.stages.context import Plain
+from kdrec.stages.context import Plain, plain
 from kdrec.tuning.space import typed
 
 _OF_STUDENT = ("student", "student_dim", "method", "fit", "seed", "lr", "l2")
@@ -53,7 +53,7 @@ def write_experiment(
     """
     left_out = {*_NOT_OF_RESULT, *(_OF_STUDENT if for_teacher else ())}
     picked = _picked(cfg)
-    differs = difference(_raw(cfg), _plain_command(picked))
+    differs = difference(_raw(cfg), _raw(_plain_command(picked)))
     body = {key: value for key, value in differs.items() if key not in left_out}
     defaults = [
         {f"override /{group}": choice} for group, choice in picked.items() if group not in left_out
@@ -84,14 +84,17 @@ def write_settings(path: Path, cfg: DictConfig, *, settings: Iterable[str], what
         )
 
 
-def schedule(cfg: DictConfig, group: str) -> str:
-    """`fit paper`, with what is not as in the file of that name: `fit paper (epochs=5)`.
+def schedule(cfg: DictConfig, group: str, told: Iterable[str]) -> str:
+    """`fit paper`, with what is not as the plain command has it: `fit paper (epochs=5)`.
 
     Args:
         cfg: Of `kdrec distill`.
         group: "fit" or "teacher_fit".
+        told: Keys, of the command line or of the group, that are told elsewhere.
     """
-    differs = difference(_raw(cfg)[group], _plain_command(_picked(cfg))[group])
+    ours, theirs = (plain(one[group]) for one in (cfg, _plain_command(_picked(cfg))))
+    left_out = {key.removeprefix(f"{group}.") for key in told}
+    differs = {key: value for key, value in difference(ours, theirs).items() if key not in left_out}
     return f"{group} {chosen(group)}" + (f" ({' '.join(typed(differs))})" if differs else "")
 
 
@@ -104,11 +107,11 @@ def _picked(cfg: DictConfig) -> Plain:
     return picked
 
 
-def _plain_command(picked: Mapping[str, Any]) -> Plain:
+def _plain_command(picked: Mapping[str, Any]) -> DictConfig:
     """`kdrec distill` with these choices and nothing else."""
     lines = [f"{group}={_word(choice)}" for group, choice in picked.items()]
     loader = GlobalHydra.instance().config_loader()
-    return _raw(loader.load_configuration("distill", lines, RunMode.RUN))
+    return loader.load_configuration("distill", lines, RunMode.RUN)
 
 
 def difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> Plain:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sys
 from pathlib import Path
 
+from kdrec import hangup
 from kdrec.artifacts import MANIFEST, Run
 from kdrec.stages.context import Context
 
@@ -19,12 +19,12 @@ def wants_json() -> bool:
 
 def show_json(value: object) -> None:
     """One JSON document on standard output."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    say(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def say(text: str) -> None:
     """One line on standard output."""
-    sys.stdout.write(f"{text}\n")
+    hangup.tell(f"{text}\n")
 
 
 def drop_unused(context: Context) -> None:

@@ -55,14 +55,11 @@ def run(cfg: DictConfig) -> float | None:
         runs.append(ensure_student(cfg, context, data, redo=context.force))
     folders = [run.folder for run in runs]
     report = build(context.output_dir, runs=folders, cutoff=cfg.evaluation.cutoffs[0])
-    try:
-        written = report.write()  # first: who reads the tables may leave before their end
-    finally:
-        if wants_json():
-            show_json(report.as_json())
-        else:
-            report.show(console())
-    log.info("Written: %s", ", ".join(map(str, written)))
+    if wants_json():
+        show_json(report.as_json())
+    else:
+        report.show(console())
+    log.info("Written: %s", ", ".join(str(path) for path in report.write()))
     drop_unused(context)
     value = runs[-1].manifest["training"].get("best_value")
     return None if value is None else float(value)

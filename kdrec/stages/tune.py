@@ -125,9 +125,9 @@ def run(cfg: DictConfig) -> float | None:
         f"{_trials(len(trials))}"
     )
     if running := _running(trials):
-        what += f", {running} not finished"
+        what += f" ({running} of them not finished)"
     theirs = with_settings(cfg, best.settings)
-    what += f"; {circumstances(theirs, role)}"
+    what += f"; {circumstances(theirs, role, space)}"
     what += f"; searched {' '.join(f'{key}={part}' for key, part in space.items())}"
     write_experiment(experiment, theirs, settings=space, what=what, for_teacher=role.is_teacher)
     tuned = search.folder / "tuned" / ("teacher" if role.is_teacher else "")
@@ -137,16 +137,16 @@ def run(cfg: DictConfig) -> float | None:
     return best.value
 
 
-def circumstances(cfg: DictConfig, role: Role) -> str:
+def circumstances(cfg: DictConfig, role: Role, space: Space) -> str:
     """What the settings were chosen under: a file of them alone does not say."""
     said = [f"protocol {chosen('protocol')}"]
     if not role.is_teacher:
-        said.append(schedule(cfg, "fit"))
+        said.append(schedule(cfg, "fit", space))
     if role.is_teacher or cfg.method.distiller is not None:
         fit = flat("teacher_fit", fit_options(cfg.teacher_fit)) if is_learnt(cfg) else {}
         told: Plain = {key: fit[key] for key in ("teacher_fit.lr", "teacher_fit.l2") if fit}
         settings = " ".join(typed({**teacher_settings(cfg), **told}))
-        said += [schedule(cfg, "teacher_fit")] if fit else []
+        said += [schedule(cfg, "teacher_fit", ("lr", "l2", *space))] if fit else []
         said.append(f"teacher {teacher_name(cfg)} ({settings})")
     return ", ".join(said)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -16,6 +15,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
+from kdrec import hangup
 from kdrec.cli.launch.task import Outcome, Task
 from kdrec.sweeps import records
 
@@ -60,8 +60,7 @@ class ParallelLauncher(Launcher):
         }
         returned: dict[int, JobReturn] = {}
         for outcome in self.run(tasks):
-            sys.stdout.write(outcome.output)
-            sys.stdout.flush()
+            hangup.tell(outcome.output)
             if outcome.record is not None:
                 records.bring(Path(self.config.hydra.sweep.dir), outcome.record)
             returned[outcome.number] = outcome.returned()
