@@ -305,15 +305,30 @@ def test_a_debiased_teacher_is_in_the_names_and_what_was_fixed_in_the_files():
     assert "teacher_fit.lr=0.02 teacher_fit.l2=0.001)" in said
     experiment = (folder / "experiment" / "synthetic-bprmf-cd-pd.yaml").read_text()
     assert experiment.splitlines()[1] == said
+    assert "threads" not in experiment
     teacher = tune(*few, "role=teacher", "tune.space.teacher_lr=choice(0.02,0.05)")
     assert (Path(teacher["folder"]) / "tuned/teacher/synthetic-bprmf-pd.yaml").is_file()
     teachers = (Path(teacher["folder"]) / "tuned/teacher/synthetic-bprmf-pd.yaml").read_text()
     assert "protocol paper, teacher_fit paper (batch_size=256 epochs=5), teacher" in teachers
-    fixed = tune(*few, "method=cd", "tune.space.lr=null", "lr=0.05", "fit.batch_size=128")
-    said = next((Path(fixed["folder"]) / "tuned").glob("*.yaml")).read_text()
-    assert "fit paper (batch_size=128 epochs=5 lr=0.05)" in said
     alone = tune(*few, "method=none")
     assert Path(alone["experiment"]).name == "synthetic-bprmf-none.yaml"
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["tune.space.lr=null"], "fit paper (batch_size=128 epochs=5 lr=0.05)"),
+        (["tune.space.lr=choice(0.05,0.02)"], "fit paper (batch_size=128 epochs=5)"),
+        (
+            ["tune.space.lr=null", "tune.space.fit.batch_size=choice(128,64)"],
+            "fit paper (epochs=5 lr=0.05)",
+        ),
+    ],
+)
+def test_what_is_fixed_of_a_schedule_is_told_and_what_is_searched_is_not(words, says):
+    found = tune("method=none", "tune.trials=1", "lr=0.05", "fit.batch_size=128", *words)
+    (settings,) = Path(found["folder"]).glob("tuned/*.yaml")
+    assert f"protocol paper, {says}; searched" in settings.read_text()
 
 
 def test_the_experiment_of_a_search_with_two_teachers_runs_as_it_is():
