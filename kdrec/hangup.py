@@ -49,15 +49,13 @@ def mute() -> None:
     Writing to a terminal that is gone fails, and would stop what has still to be taken down or
     kept. Files and pipes are left as they are.
     """
-    null = os.open(os.devnull, os.O_WRONLY)
     for number in (1, 2):
         try:
             device = stat.S_ISCHR(os.fstat(number).st_mode)
         except OSError:  # closed
             continue
         if device:
-            os.dup2(null, number)
-    os.close(null)
+            _to_nowhere(number)
 
 
 def tell(text: str) -> None:
@@ -71,8 +69,12 @@ def tell(text: str) -> None:
 
 def mute_stdout() -> None:
     """Sends standard output nowhere from now on, and what its buffer holds: nobody reads it."""
-    with suppress(OSError, ValueError):
-        number = sys.stdout.fileno()
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, number)
-        os.close(null)
+    with suppress(OSError, ValueError):  # it is closed, or no file
+        _to_nowhere(sys.stdout.fileno())
+
+
+def _to_nowhere(number: int) -> None:
+    """Lets a file descriptor write into nothing."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, number)
+    os.close(null)

@@ -130,8 +130,12 @@ def unread(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("json_too", [[], ["--json"]], ids=["tables", "json"])
-def test_the_work_goes_on_though_nobody_reads_its_tables(json_too: list[str]) -> None:
-    swept = unread("train", "-m", *DATA, "teacher=itempop", "split_seed=0,1", *json_too)
+@pytest.mark.parametrize("launcher", [[], ["hydra/launcher=joblib"]], ids=["here", "workers"])
+def test_the_work_goes_on_though_nobody_reads_its_tables(
+    launcher: list[str], json_too: list[str]
+) -> None:
+    words = [*DATA, "teacher=itempop", "split_seed=0,1", *launcher, *json_too]
+    swept = unread("train", "-m", *words)
     assert swept.returncode == 0, swept.stderr
     assert len(runs(role="teacher")) == 2
     (told,) = Path("outputs/sweeps").rglob("sweep.csv")
